@@ -1,0 +1,89 @@
+//! What is remembered between runs, and within a run that may die. All of it is
+//! stored as versioned JSON; a released version's state stays readable.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// The version written by this release.
+pub const CHECKPOINT_VERSION: u16 = 1;
+
+/// A piece of a table that is read by one lane and becomes durable as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Stable within the load; for sources with [`crate::capability::Replay::Stable`]
+    /// also across loads.
+    pub id: String,
+    /// What the source needs to find the rows again; opaque to everyone else.
+    pub spec: serde_json::Value,
+    pub row_estimate: Option<u64>,
+}
+
+/// A place in a change stream (LSN, GTID set, resume token); opaque to the engine,
+/// ordered only by the source that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub v: u16,
+    pub kind: String,
+    pub at: serde_json::Value,
+}
+
+/// The highest value of the tracking field seen by a run that began at `at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Microseconds since 1970 on the *source's* clock when its snapshot was taken.
+    pub at: i64,
+    /// The value in the source's own text form.
+    pub value: String,
+}
+
+/// How far an incremental table has been read.
+///
+/// A row may commit after a run that should have seen it: its tracking value was
+/// taken while its transaction was still open. So the source keeps the marks of
+/// some earlier runs, and reads again from the newest mark that is older than every
+/// transaction that was open then (`from`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    pub column: String,
+    /// The next run reads rows whose value is at least this; `None` reads all.
+    pub from: Option<String>,
+    /// Newest last.
+    pub marks: Vec<Mark>,
+    /// Hashes of the rows at or above `from` that are at the destination already;
+    /// kept only for append, where reading a row twice would store it twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boundary: Vec<String>,
+}
+
+/// Where a load in progress stands. Present only between `begin` and the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub load_id: String,
+    /// The plan that the parts belong to, frozen: a resumed run does not plan anew.
+    pub parts: Vec<Part>,
+    pub landed: BTreeSet<String>,
+    /// Becomes the table's cursor once the load has finished.
+    pub cursor: Option<Cursor>,
+}
+
+/// The memory of one table of one sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub v: u16,
+    pub cursor: Option<Cursor>,
+    pub progress: Option<Progress>,
+    /// The last load that finished; a destination that has seen it does nothing twice.
+    pub finished_load: Option<String>,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Checkpoint {
+            v: CHECKPOINT_VERSION,
+            cursor: None,
+            progress: None,
+            finished_load: None,
+        }
+    }
+}

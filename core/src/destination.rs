@@ -1,0 +1,151 @@
+//! The bulk destination role: tables that are loaded part by part and change hands
+//! in one step.
+//!
+//! A load goes `begin` → any number of lanes, each `write`, `write`, `commit(part)` →
+//! `finish`. Rows land in a staging place first; `finish` merges, swaps or appends
+//! them in one atomic step where the system has one, so readers never see half a
+//! load (invariant 3). Every step may be repeated after a crash: `begin` with the
+//! same load id finds what has landed, `finish` of a finished load changes nothing.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::{Batch, Column, Note, Result};
+
+/// The table to be written, in the destination's names.
+#[derive(Debug, Clone)]
+pub struct TargetTable {
+    pub namespace: Option<String>,
+    pub name: String,
+    /// Data columns only; the system columns of [`Stamps`] come on top.
+    pub columns: Vec<Column>,
+    /// Names of the key columns among `columns`; empty where there is no key.
+    pub key: Vec<String>,
+    /// The column by which the destination partitions the table, where it can.
+    pub partition_key: Option<String>,
+}
+
+/// How rows become the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// Add the rows to those that are there.
+    Append,
+    /// The rows are the table.
+    Replace,
+    /// Insert, or update by key. With `complete`, the rows are all that the source
+    /// holds, and keys that are not among them are handled by `deletes`.
+    Merge { complete: bool, deletes: Deletes },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletes {
+    /// Set [`DELETED_AT`]; a key that comes back is cleared again.
+    Soft,
+    Hard,
+}
+
+/// What becomes of rows that were there before the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    Retain,
+    /// Emptied in the same step as the new rows appear; the table itself, its
+    /// grants and the views on it stay.
+    Truncate,
+    /// Dropped and made anew.
+    Rebuild,
+}
+
+/// System columns. `DELETED_AT` exists wherever deletes are soft; the other two
+/// unless `disable_record_timestamps`. All are timestamps with zone.
+pub const DELETED_AT: &str = "_polytomic_deleted_at";
+pub const CREATED_AT: &str = "_polytomic_created_at";
+pub const UPDATED_AT: &str = "_polytomic_updated_at";
+
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// The same for every attempt of one execution at one table; fit for use in
+    /// identifiers and file names (lower-case letters, digits, at most 32 bytes).
+    pub id: String,
+    pub target: TargetTable,
+    pub write: Write,
+    pub disposition: Disposition,
+    /// Keep [`CREATED_AT`] and [`UPDATED_AT`].
+    pub record_timestamps: bool,
+    /// Empty and refill the existing table instead of swapping in a new one, so
+    /// that views on it and grants survive (`advanced.truncate_existing`).
+    pub truncate_existing: bool,
+    /// Parts of an earlier attempt may be kept; otherwise what was staged under
+    /// this id is thrown away first.
+    pub resume: bool,
+    /// The sync's `destination_configuration`.
+    pub options: Value,
+}
+
+/// A change made to the target so that the load fits, in words for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaChange(pub String);
+
+/// The answer to a write: the destination has taken the rows over, but they may
+/// still be lost until the part is committed.
+#[derive(Debug, Clone, Default)]
+pub struct Accepted {
+    pub notes: Vec<Note>,
+}
+
+/// The answer to a commit: the part survives a crash of either side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Durable {
+    pub rows: u64,
+}
+
+/// What a finished load did to the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    /// Rows that arrived and were there already, value for value.
+    pub unchanged: u64,
+    /// Another attempt had finished this load before.
+    pub repeated: bool,
+    /// Where the rows are now, for people (`schema.table`, a path).
+    pub place: String,
+}
+
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// Brings the target's columns up to date (adding, widening; never dropping)
+    /// and opens the staging place.
+    async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>>;
+}
+
+#[async_trait]
+pub trait TableLoad: Send + Sync {
+    /// What `begin` had to change.
+    fn schema_changes(&self) -> &[SchemaChange];
+
+    /// Ids of the parts that an earlier attempt has made durable.
+    fn landed(&self) -> &BTreeSet<String>;
+
+    /// This very load was finished by an earlier attempt.
+    fn finished(&self) -> bool;
+
+    async fn lane(&self) -> Result<Box<dyn Lane>>;
+
+    /// Turns what was staged into the table, in one step.
+    async fn finish(&self) -> Result<Outcome>;
+
+    /// Removes what was staged. The table itself is as it was before.
+    async fn abandon(&self) -> Result<()>;
+}
+
+#[async_trait]
+pub trait Lane: Send {
+    async fn write(&mut self, batch: Batch) -> Result<Accepted>;
+
+    /// Makes everything written since the last commit durable under the part's id,
+    /// all or nothing.
+    async fn commit(&mut self, part_id: &str) -> Result<Durable>;
+}
