@@ -215,11 +215,11 @@ fn tidy(schema: &mut Value) {
         object.remove("default");
     }
     object.remove("format");
-    if let Some(Value::Array(labels)) = object.remove("labels") {
-        if let Some(Value::Array(values)) = object.get_mut("enum") {
-            for (value, label) in values.iter_mut().zip(labels) {
-                *value = json!({"value": value.clone(), "label": label});
-            }
+    if let Some(Value::Array(labels)) = object.remove("labels")
+        && let Some(Value::Array(values)) = object.get_mut("enum")
+    {
+        for (value, label) in values.iter_mut().zip(labels) {
+            *value = json!({"value": value.clone(), "label": label});
         }
     }
     for key in ["properties", "items"] {
@@ -258,10 +258,10 @@ fn ui_schema(schema: &Value) -> Value {
         if flag(property, "readOnly") {
             entry.insert("ui:readonly".into(), true.into());
         }
-        if property["type"] == "object" {
-            if let Value::Object(children) = ui_schema(property) {
-                entry.extend(children);
-            }
+        if property["type"] == "object"
+            && let Value::Object(children) = ui_schema(property)
+        {
+            entry.extend(children);
         }
         if !entry.is_empty() {
             ui.insert(name.clone(), entry.into());

@@ -1,0 +1,241 @@
+//! Lanes: each takes parts from the table's queue, reads and shapes on one task and
+//! writes on another, and makes part after part durable. Memory is bounded by bytes in
+//! flight over the whole run, not by rows or by the size of tables.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
+
+use arrow_select::filter::filter_record_batch;
+use futures::StreamExt;
+use tideway_core::{
+    Batch, Error, Note, Part, Result,
+    destination::{Lane, TableLoad},
+    source::{Read, Snapshot},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{boundary::Boundary, load::Kept, meter::TableMeter, shape::Shaper};
+
+/// Permits are counted in this many bytes.
+const UNIT: usize = 1024;
+
+/// The bytes that may be in flight in a run.
+#[derive(Clone)]
+pub struct Memory {
+    permits: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Memory {
+    pub fn new(bytes: usize) -> Self {
+        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        Memory {
+            permits: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
+    }
+
+    /// Waits until the batch fits. One that is larger than everything passes alone.
+    async fn admit(&self, batch: &Batch) -> Result<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(batch.byte_count() / UNIT).unwrap_or(u32::MAX);
+        let permits = wanted.clamp(1, self.total);
+        let permit = self.permits.clone().acquire_many_owned(permits).await;
+        permit.map_err(|_| Error::cancelled())
+    }
+}
+
+/// What all lanes of one table share.
+pub struct TableFlow {
+    pub snapshot: Arc<dyn Snapshot>,
+    pub read: Arc<Read>,
+    pub shaper: Shaper,
+    pub boundary: Option<Boundary>,
+    pub queue: Mutex<VecDeque<Part>>,
+    pub memory: Memory,
+    pub meter: Arc<TableMeter>,
+    pub cancel: CancellationToken,
+    /// Rows that may still pass in a test run.
+    pub remaining: Option<AtomicI64>,
+    pub notes: Mutex<BTreeMap<(String, String), u64>>,
+}
+
+/// Loads every part in the queue through as many lanes as there are slots for; at
+/// least one. `kept` hears of each part that has become durable.
+pub async fn load_parts(
+    flow: &Arc<TableFlow>,
+    load: &dyn TableLoad,
+    slots: &Arc<Semaphore>,
+    most_lanes: usize,
+    kept: &mut Kept<'_>,
+) -> Result<()> {
+    let parts = flow
+        .queue
+        .lock()
+        .unwrap_or_else(|broken| broken.into_inner())
+        .len();
+    let (done, mut finished) = mpsc::unbounded_channel();
+    let mut lanes = JoinSet::new();
+    for index in 0..most_lanes.clamp(1, parts.max(1)) {
+        let slot = if index == 0 {
+            slots
+                .clone()
+                .acquire_owned()
+                .await
+                .map_err(|_| Error::cancelled())?
+        } else {
+            match slots.clone().try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_) => break,
+            }
+        };
+        let lane = load.lane().await?;
+        let (flow, done) = (flow.clone(), done.clone());
+        lanes.spawn(async move {
+            let result = drive(&flow, lane, &done).await;
+            drop(slot);
+            result
+        });
+    }
+    drop(done);
+    // A failing lane drops its sender; the set is aborted when this function returns.
+    loop {
+        tokio::select! {
+            biased;
+            part = finished.recv() => match part {
+                Some(part) => kept.landed(&part).await?,
+                None => break,
+            },
+            Some(lane) = lanes.join_next() => joined(lane)?,
+        }
+    }
+    while let Some(lane) = lanes.join_next().await {
+        joined(lane)?;
+    }
+    Ok(())
+}
+
+fn joined(lane: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    lane.unwrap_or_else(|error| Err(Error::bug(format!("a lane stopped: {error}"))))
+}
+
+async fn drive(
+    flow: &Arc<TableFlow>,
+    mut lane: Box<dyn Lane>,
+    done: &mpsc::UnboundedSender<Part>,
+) -> Result<()> {
+    loop {
+        let part = flow
+            .queue
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
+            .pop_front();
+        let Some(part) = part else { return Ok(()) };
+        tokio::select! {
+            biased;
+            () = flow.cancel.cancelled() => return Err(Error::cancelled()),
+            result = carry(flow, lane.as_mut(), &part) => result?,
+        }
+        let _ = done.send(part);
+    }
+}
+
+/// Carries one part from the source to durable.
+async fn carry(flow: &Arc<TableFlow>, lane: &mut dyn Lane, part: &Part) -> Result<()> {
+    let (sender, mut batches) = mpsc::channel(1);
+    let reader = tokio::spawn(read_part(flow.clone(), part.clone(), sender));
+    // Aborts the reader if the writer fails first.
+    let reader = AbortOnDropHandle::new(reader);
+    let mut written = 0_u64;
+    while let Some((batch, permit)) = batches.recv().await {
+        let batch: Batch = batch;
+        written += batch.row_count() as u64;
+        let accepted = lane.write(batch).await?;
+        flow.take_notes(accepted.notes);
+        drop::<OwnedSemaphorePermit>(permit);
+    }
+    reader
+        .await
+        .map_err(|error| Error::bug(format!("a reader stopped: {error}")))??;
+    let durable = lane.commit(&part.id).await?;
+    if durable.rows != written {
+        return Err(Error::bug(format!(
+            "part {}: {written} rows were written but {} became durable",
+            part.id, durable.rows
+        )));
+    }
+    flow.meter.rows_landed.fetch_add(written, Relaxed);
+    Ok(())
+}
+
+async fn read_part(
+    flow: Arc<TableFlow>,
+    part: Part,
+    sender: mpsc::Sender<(Batch, OwnedSemaphorePermit)>,
+) -> Result<()> {
+    let mut batches = flow.snapshot.clone().read(flow.read.clone(), part);
+    while let Some(batch) = batches.next().await {
+        let mut batch = batch?;
+        flow.take_notes(std::mem::take(&mut batch.notes));
+        let (mut batch, last) = flow.shape(batch)?;
+        flow.take_notes(std::mem::take(&mut batch.notes));
+        flow.meter
+            .rows_read
+            .fetch_add(batch.row_count() as u64, Relaxed);
+        flow.meter
+            .bytes_read
+            .fetch_add(batch.byte_count() as u64, Relaxed);
+        if batch.row_count() > 0 {
+            let permit = flow.memory.admit(&batch).await?;
+            if sender.send((batch, permit)).await.is_err() {
+                return Ok(()); // the writer failed and tells why
+            }
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl TableFlow {
+    /// The batch as the destination gets it, and whether a test run has seen enough.
+    fn shape(&self, batch: Batch) -> Result<(Batch, bool)> {
+        let mut batch = self.shaper.filter(batch)?;
+        let mut last = false;
+        if let Some(remaining) = &self.remaining {
+            let rows = batch.row_count() as i64;
+            let left = remaining.fetch_sub(rows, Relaxed).max(0);
+            last = left <= rows;
+            batch.rows = batch.rows.slice(0, rows.min(left) as usize);
+        }
+        if let Some(boundary) = &self.boundary {
+            let fresh = boundary.pass(&batch.rows)?;
+            batch.rows = filter_record_batch(&batch.rows, &fresh)
+                .map_err(|error| Error::bug(format!("dropping rows seen before: {error}")))?;
+        }
+        Ok((self.shaper.project(batch)?, last))
+    }
+
+    fn take_notes(&self, notes: Vec<Note>) {
+        if notes.is_empty() {
+            return;
+        }
+        let mut kept = self
+            .notes
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
+        for note in notes {
+            self.meter.warnings.fetch_add(note.rows, Relaxed);
+            *kept.entry((note.column, note.what)).or_insert(0) += note.rows;
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! One table of a run, from its checkpoint to its next one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::AtomicI64, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use serde_json::json;
+use tideway_core::{
+    Checkpoint, Cursor, Error, Kind, Part, Result, Retry, WriteMode,
+    capability::Replay,
+    checkpoint::Progress,
+    destination::{Load, Outcome, TableLoad},
+    source::{Read, Snapshot, Tracking},
+};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    boundary::Boundary,
+    lanes::{TableFlow, load_parts},
+    meter::TableMeter,
+    observe::{Level, TableState},
+    plan::{PlannedWrite, TablePlan},
+    run::RunCx,
+    shape::Shaper,
+};
+
+/// Rows that a test run reads per table.
+const TEST_ROWS: u64 = 5;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Names one execution's load of one table. Loads of the same execution begin alike and
+/// end in the fence of the worker's lease, so that a worker which lost its lease without
+/// knowing it stages in a place of its own.
+fn load_ids(execution_id: &str, schema_id: &str, fence: u64) -> (String, String) {
+    let hash = xxh3_128(format!("{execution_id}/{schema_id}").as_bytes());
+    let stem = format!("{:016x}", hash as u64);
+    let id = format!("{stem}{fence:x}");
+    (stem, id)
+}
+
+/// Loads the table, trying again as the error's kind allows. Other tables do not notice.
+pub async fn load_table(
+    cx: &RunCx,
+    mut plan: TablePlan,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    let meter = cx.meter.table(&plan.schema_id);
+    for attempt in 1.. {
+        let (generation, snapshot) = cx.snapshots.current().await?;
+        let error = match attempt_table(cx, &plan, snapshot, &meter, cancel).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        let pause = match error.retry() {
+            Retry::Never => return Err(error),
+            _ if attempt >= cx.spec.budget.attempts => return Err(error),
+            Retry::After(pause) => pause,
+            Retry::Backoff => LONGEST_PAUSE.min(Duration::from_millis(500 << attempt.min(10))),
+        };
+        cx.observer.log(
+            Level::Warn,
+            &plan.schema_id,
+            format!(
+                "attempt {attempt} failed, trying again in {} ms: {error}",
+                pause.as_millis()
+            ),
+            json!({"kind": error.kind.word(), "hint": error.advice()}),
+        );
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = cancel.cancelled() => return Err(Error::cancelled()),
+        }
+        meter.reset();
+        cx.snapshots.renew(generation).await;
+        if error.kind == Kind::Drift {
+            plan = cx.replan(&plan.schema_id).await?;
+        }
+    }
+    Err(Error::bug("the loop of attempts ended"))
+}
+
+async fn attempt_table(
+    cx: &RunCx,
+    plan: &TablePlan,
+    snapshot: Arc<dyn Snapshot>,
+    meter: &Arc<TableMeter>,
+    cancel: &CancellationToken,
+) -> Result<Outcome> {
+    let (stem, id) = load_ids(&cx.spec.execution_id, &plan.schema_id, cx.spec.fence);
+    let checkpoint = cx.ledger.load(&plan.schema_id).await?;
+    if checkpoint
+        .finished_load
+        .as_ref()
+        .is_some_and(|load| load.starts_with(&stem))
+    {
+        return Ok(Outcome {
+            repeated: true,
+            ..Outcome::default()
+        });
+    }
+    let cursor = checkpoint.cursor.clone().filter(|cursor| {
+        cx.spec.resync.is_none() && Some(&cursor.column) == plan.tracking.as_ref()
+    });
+    let earlier = checkpoint
+        .progress
+        .as_ref()
+        .map(|progress| progress.load_id.clone());
+    let earlier = earlier.filter(|load| load.starts_with(&stem));
+    let mut kept = Kept {
+        cx,
+        schema_id: &plan.schema_id,
+        id,
+        checkpoint,
+    };
+    let resume = earlier.is_some() && kept.resumable(plan);
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != kept.id) {
+        if resume {
+            kept.id = earlier;
+        } else {
+            let load = begin(cx, plan, &earlier, cursor.is_none(), true).await?;
+            if load.finished() {
+                return finished_before(load.as_ref(), &mut kept).await;
+            }
+            load.abandon().await?;
+        }
+    }
+    let load = begin(cx, plan, &kept.id, cursor.is_none(), resume).await?;
+    for change in load.schema_changes() {
+        cx.observer
+            .log(Level::Info, &plan.schema_id, change.0.clone(), json!({}));
+    }
+    if load.finished() {
+        return finished_before(load.as_ref(), &mut kept).await;
+    }
+    let filled = fill(
+        cx,
+        plan,
+        snapshot,
+        meter,
+        cancel,
+        &mut kept,
+        load.as_ref(),
+        cursor,
+        resume,
+    )
+    .await;
+    let Err(error) = &filled else { return filled };
+    let goes_on = kept.resumable(plan) && error.retry() != Retry::Never;
+    if !goes_on && error.kind != Kind::Fenced {
+        // Cleaning up may fail for the same reason; the first error counts.
+        if let Err(second) = load.abandon().await {
+            tracing::warn!(table = plan.schema_id, error = %second, "staging not removed");
+        }
+    }
+    filled
+}
+
+async fn begin(
+    cx: &RunCx,
+    plan: &TablePlan,
+    id: &str,
+    complete: bool,
+    resume: bool,
+) -> Result<Box<dyn TableLoad>> {
+    let destination = cx
+        .spec
+        .destination
+        .roles()
+        .need_destination(&cx.spec.destination_type)?;
+    destination
+        .begin(Load {
+            id: id.to_owned(),
+            target: plan.target.clone(),
+            write: plan.write(complete),
+            disposition: plan.disposition,
+            record_timestamps: cx.spec.record_timestamps,
+            truncate_existing: plan.truncate_existing,
+            resume,
+            options: cx.spec.destination_options.clone(),
+        })
+        .await
+}
+
+/// An earlier attempt died between the destination's last step and the checkpoint.
+async fn finished_before(load: &dyn TableLoad, kept: &mut Kept<'_>) -> Result<Outcome> {
+    let outcome = load.finish().await?;
+    kept.settle().await?;
+    Ok(outcome)
+}
+
+#[allow(clippy::too_many_arguments)] // one caller; the steps read best in one place
+async fn fill(
+    cx: &RunCx,
+    plan: &TablePlan,
+    snapshot: Arc<dyn Snapshot>,
+    meter: &Arc<TableMeter>,
+    cancel: &CancellationToken,
+    kept: &mut Kept<'_>,
+    load: &dyn TableLoad,
+    cursor: Option<Cursor>,
+    resume: bool,
+) -> Result<Outcome> {
+    let read = Arc::new(read_request(cx, plan, cursor.clone()));
+    let earlier = kept.checkpoint.progress.take().filter(|_| resume);
+    let progress = match earlier {
+        Some(progress) => Progress {
+            landed: load.landed().clone(),
+            ..progress
+        },
+        None => {
+            let scan = snapshot.plan(&read).await?;
+            meter
+                .rows_expected
+                .store(scan.row_estimate.unwrap_or(0), Relaxed);
+            Progress {
+                load_id: kept.id.clone(),
+                parts: scan.parts,
+                landed: load.landed().clone(),
+                cursor: scan.cursor,
+            }
+        }
+    };
+    let boundary = match (&plan.tracking, plan.write) {
+        (Some(column), PlannedWrite::Append) => Some(Boundary::new(
+            column,
+            cursor.as_ref(),
+            progress.cursor.as_ref(),
+        )),
+        _ => None,
+    };
+    let todo = progress
+        .parts
+        .iter()
+        .filter(|part| !progress.landed.contains(&part.id))
+        .cloned()
+        .collect();
+    kept.checkpoint.progress = Some(progress);
+    kept.save().await?;
+
+    let flow = Arc::new(TableFlow {
+        snapshot,
+        read,
+        shaper: Shaper::new(plan, &cx.spec.obfuscation_key, cx.started_at)?,
+        boundary,
+        queue: Mutex::new(todo),
+        memory: cx.memory.clone(),
+        meter: meter.clone(),
+        cancel: cancel.clone(),
+        remaining: cx.spec.test.then(|| AtomicI64::new(TEST_ROWS as i64)),
+        notes: Mutex::new(BTreeMap::new()),
+    });
+    load_parts(&flow, load, &cx.slots, cx.lanes, kept).await?;
+    report_notes(cx, plan, &flow);
+
+    if cx.spec.test {
+        load.abandon().await?;
+        let place = format!("{} (test, not kept)", plan.target.name);
+        return Ok(Outcome {
+            place,
+            ..Outcome::default()
+        });
+    }
+    if let (Some(boundary), Some(progress)) = (&flow.boundary, &mut kept.checkpoint.progress)
+        && let Some(cursor) = &mut progress.cursor
+    {
+        cursor.boundary = boundary.hashes();
+    }
+    // Invariant 2: before the destination changes hands, the ledger knows what cursor
+    // belongs to this load, and that no other worker has taken over.
+    kept.save().await?;
+    if cancel.is_cancelled() {
+        return Err(Error::cancelled());
+    }
+    cx.observer
+        .table(&plan.schema_id, &plan.target.name, TableState::Processing);
+    let outcome = load.finish().await?;
+    kept.settle().await?;
+    Ok(outcome)
+}
+
+fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
+    let unfiltered = plan.filters.is_empty() && plan.cutoff.is_none();
+    Read {
+        table: plan.table.clone(),
+        columns: plan.read.clone(),
+        tracking: plan
+            .tracking
+            .clone()
+            .map(|column| Tracking { column, cursor }),
+        mode: match plan.write {
+            PlannedWrite::Append => WriteMode::Append,
+            PlannedWrite::Replace => WriteMode::Snapshot,
+            PlannedWrite::Merge(_) => WriteMode::Replicate,
+        },
+        limit: (cx.spec.test && unfiltered).then_some(TEST_ROWS),
+        batch_bytes: cx.batch_bytes,
+        lanes: cx.lanes,
+    }
+}
+
+/// The table's checkpoint while its load goes on. A test run keeps nothing.
+pub struct Kept<'a> {
+    cx: &'a RunCx,
+    schema_id: &'a str,
+    id: String,
+    checkpoint: Checkpoint,
+}
+
+impl Kept<'_> {
+    /// Whether an attempt may go on where an earlier one stopped. The hashes at the
+    /// boundary die with the attempt that gathered them, so an append by cursor cannot.
+    fn resumable(&self, plan: &TablePlan) -> bool {
+        let appends_by_cursor = plan.write == PlannedWrite::Append && plan.tracking.is_some();
+        self.cx.spec.source.capabilities().replay == Replay::Stable
+            && !appends_by_cursor
+            && self
+                .checkpoint
+                .progress
+                .as_ref()
+                .is_some_and(|p| p.load_id == self.id)
+    }
+
+    pub async fn landed(&mut self, part: &Part) -> Result<()> {
+        if let Some(progress) = &mut self.checkpoint.progress {
+            progress.landed.insert(part.id.clone());
+        }
+        // What an attempt cannot go on from need not be written down part by part.
+        match self.cx.spec.source.capabilities().replay {
+            Replay::Stable => self.save().await,
+            Replay::Snapshot => Ok(()),
+        }
+    }
+
+    async fn save(&self) -> Result<()> {
+        if self.cx.spec.test {
+            return Ok(());
+        }
+        self.cx.ledger.save(self.schema_id, &self.checkpoint).await
+    }
+
+    /// The load is durable at the destination; now, and only now, the cursor moves
+    /// (invariant 1).
+    async fn settle(&mut self) -> Result<()> {
+        if let Some(progress) = self.checkpoint.progress.take() {
+            self.checkpoint.cursor = progress.cursor;
+        }
+        self.checkpoint.finished_load = Some(self.id.clone());
+        self.save().await
+    }
+}
+
+fn report_notes(cx: &RunCx, plan: &TablePlan, flow: &TableFlow) {
+    let notes = flow
+        .notes
+        .lock()
+        .unwrap_or_else(|broken| broken.into_inner());
+    for ((column, what), rows) in notes.iter() {
+        cx.observer.log(
+            Level::Warn,
+            &plan.schema_id,
+            format!("{column}: {what} in {rows} rows"),
+            json!({"column": column, "what": what, "rows": rows}),
+        );
+    }
+}
