@@ -86,9 +86,9 @@ fn coerced(property: &Value, value: &Value) -> Value {
 /// The schema that validators understand: plain enums, nothing unknown allowed, and
 /// nothing required that only the server can know or that has a default.
 fn strict(schema: &Value) -> Value {
-    let mut strict = schema.clone();
-    let Some(object) = strict.as_object_mut() else {
-        return strict;
+    let mut made = schema.clone();
+    let Some(object) = made.as_object_mut() else {
+        return made;
     };
     if let Some(values) = enum_values(schema) {
         object.insert("enum".into(), values.into());
@@ -114,7 +114,7 @@ fn strict(schema: &Value) -> Value {
     if schema.get("items").is_some() {
         object.insert("items".into(), strict(&schema["items"]));
     }
-    strict
+    made
 }
 
 fn field_errors(

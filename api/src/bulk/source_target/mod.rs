@@ -1,0 +1,3 @@
+//! `/api/connections/{id}/bulksync`: what a connection offers to bulk syncs.
+
+pub mod wire;

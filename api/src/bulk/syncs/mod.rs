@@ -1,0 +1,3 @@
+//! `/api/bulk/syncs`: the syncs themselves, their activation, status and error handling.
+
+pub mod wire;

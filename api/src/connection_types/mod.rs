@@ -1,0 +1,3 @@
+//! `/api/connection_types`: what can be connected, and the form that configures it.
+
+pub mod wire;

@@ -1,0 +1,3 @@
+//! `/api/connections`: configured systems, their health and their use.
+
+pub mod wire;

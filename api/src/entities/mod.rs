@@ -1,0 +1,3 @@
+//! `/api/entities/{id}`: what a bare id stands for.
+
+pub mod wire;

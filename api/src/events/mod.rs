@@ -1,0 +1,3 @@
+//! `/api/events` and `/api/events_types`: what has happened in an organization.
+
+pub mod wire;

@@ -1,0 +1,3 @@
+//! `/api/jobs/{type}/{id}`: work that goes on after its request was answered.
+
+pub mod wire;

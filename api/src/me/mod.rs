@@ -1,0 +1,3 @@
+//! `/api/me`: who is calling.
+
+pub mod wire;

@@ -1,0 +1,3 @@
+//! `/api/connections/{id}/schemas`: the tables and objects that a connection holds.
+
+pub mod wire;

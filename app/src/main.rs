@@ -1,0 +1,58 @@
+//! `tideway`: moves data in and out. One binary, every command.
+
+mod check;
+mod cli;
+mod copy;
+mod demo;
+mod discover;
+mod doctor;
+mod exit;
+mod openapi;
+mod print;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, KeyCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli);
+    // Before any thread is started: which TLS library everything uses.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::failure(&error.into(), cli.json),
+    };
+    let json = cli.json;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Copy(args) => copy::run(args, json).await,
+            Command::Check(args) => check::run(args, json).await,
+            Command::Discover(args) => discover::run(args, json).await,
+            Command::Demo(args) => demo::run(args, json).await,
+            Command::Openapi => openapi::run(),
+            Command::ConnectionTypes => discover::connection_types(json),
+            Command::Key { command: KeyCommand::Rotate(args) } => serve::rotate(args, json).await,
+            Command::Doctor(args) => doctor::run(args, json).await,
+        }
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => exit::failure(&error, json),
+    }
+}
+
+/// Logs go to standard error, so that results can be piped.
+fn log(cli: &Cli) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        cli::LogFormat::Text => builder.init(),
+        cli::LogFormat::Json => builder.json().init(),
+    }
+}

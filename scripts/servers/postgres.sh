@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# A throwaway PostgreSQL in a folder: `postgres.sh start DIR PORT`, `postgres.sh stop DIR`.
+#
+# Superuser tideway, password tideway (scram) on 127.0.0.1; without a password on the socket
+# in DIR. It speaks TLS: DIR/ca.crt is the authority. The server's certificate names
+# `localhost` alone, so that verify-full can be seen to pass there and to fail on 127.0.0.1.
+# DIR/client.crt and DIR/client.key let the role tideway_cert in without a password.
+set -euo pipefail
+source "$(dirname "$0")/../env.sh"
+action="${1:?start or stop}" dir="${2:?the folder}"
+bin="$("$ROOT/scripts/install/postgres.sh")"
+
+# PostgreSQL refuses to run as root.
+as_owner() {
+  cd "$dir"
+  if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+}
+
+# certificate NAME SUBJECT EXTENSION: a key and a certificate that ca.crt vouches for.
+certificate() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+    -subj "/CN=$2" -keyout "$1.key" -out "$1.csr" 2>/dev/null
+  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
+    -extfile <(printf 'basicConstraints=CA:FALSE\n%s\n' "$3") -out "$1.crt" 2>/dev/null
+}
+
+start() {
+  local port="$1" fsync="${TIDEWAY_POSTGRES_FSYNC:-off}"
+  mkdir -p "$dir"
+  cd "$dir"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+    -subj "/CN=Tideway test authority" -keyout ca.key -out ca.crt 2>/dev/null
+  certificate server localhost subjectAltName=DNS:localhost
+  certificate client tideway_cert extendedKeyUsage=clientAuth
+  chmod 600 ./*.key
+  echo tideway > password
+  if [ "$(id -u)" -eq 0 ]; then chown -R postgres: .; fi
+
+  as_owner "$bin/initdb" --pgdata data --username tideway --pwfile password --no-sync \
+    --auth-local trust --auth-host scram-sha-256 --encoding UTF8 --locale C.UTF-8 >/dev/null
+  cat >> data/postgresql.conf <<CONF
+listen_addresses = '127.0.0.1'
+port = $port
+unix_socket_directories = '$dir'
+max_connections = 200
+wal_level = logical
+max_wal_senders = 50
+max_replication_slots = 50
+fsync = $fsync
+full_page_writes = $fsync
+ssl = on
+ssl_ca_file = '$dir/ca.crt'
+ssl_cert_file = '$dir/server.crt'
+ssl_key_file = '$dir/server.key'
+CONF
+  # The first line that matches wins.
+  sed -i '1i hostssl all tideway_cert 127.0.0.1/32 cert' data/pg_hba.conf
+  as_owner "$bin/pg_ctl" start --silent --wait --pgdata data --log log || { cat log >&2; exit 1; }
+  "$bin/psql" -qX -h "$dir" -p "$port" -U tideway postgres -c 'create role tideway_cert login'
+}
+
+stop() {
+  [ ! -f "$dir/data/postmaster.pid" ] ||
+    as_owner "$bin/pg_ctl" stop --silent --pgdata data --mode immediate
+}
+
+case "$action" in
+  start) start "${3:?the port}" ;;
+  stop) stop ;;
+  *) die "start or stop, not $action" ;;
+esac

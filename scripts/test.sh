@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Sets up what the tests talk to, runs them all, tears down, and ends with one line of counts.
+#   test.sh            every test but the slow campaigns
+#   test.sh --long     those too
+#   test.sh COMMAND…   only this command, against the same servers:
+#                      scripts/test.sh cargo nextest run -p tideway-postgres
+set -euo pipefail
+source "$(dirname "$0")/env.sh"
+cd "$ROOT"
+passed=0 failed=0 skipped=0
+
+# Short, for a socket's path has 107 bytes, and open to user postgres, as a home folder is not.
+work="$(mktemp -d "${TMPDIR:-/tmp}/tideway-test.XXXXXX")"
+chmod 755 "$work"
+
+finish() {
+  local status=$?
+  trap '' INT TERM
+  scripts/servers/s3.sh stop "$work/s3" || true
+  scripts/servers/postgres.sh stop "$work/postgres" || true
+  rm -rf "$work"
+  [ -z "${alone:-}" ] || exit "$status"
+  # What breaks outside of a test counts as well, and so does a run without any test.
+  if [ $((passed + failed)) -eq 0 ] || { [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; }; then
+    failed=1
+  fi
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ]
+  exit
+}
+trap finish EXIT
+
+start_servers() {
+  local port
+  port="$(free_port)"
+  say "starting PostgreSQL on port $port"
+  scripts/servers/postgres.sh start "$work/postgres" "$port"
+  export TIDEWAY_TEST_POSTGRES_URL="postgresql://tideway:tideway@127.0.0.1:$port/postgres"
+  export TIDEWAY_TEST_POSTGRES_CA="$work/postgres/ca.crt"
+  export TIDEWAY_TEST_POSTGRES_CLIENT_CERT="$work/postgres/client.crt"
+  export TIDEWAY_TEST_POSTGRES_CLIENT_KEY="$work/postgres/client.key"
+
+  port="$(free_port)"
+  say "starting the S3 server on port $port"
+  scripts/servers/s3.sh start "$work/s3" "$port"
+  export TIDEWAY_TEST_S3_ENDPOINT="http://127.0.0.1:$port"
+  export TIDEWAY_TEST_S3_ACCESS_KEY=tideway TIDEWAY_TEST_S3_SECRET_KEY=tideway-secret
+  export TIDEWAY_TEST_S3_BUCKET=tideway TIDEWAY_TEST_S3_BUCKET_ROOT="$work/s3/buckets"
+}
+
+# suite NAME COMMAND...: runs one suite to its end and adds up what its summary says.
+suite() {
+  local log="$work/$1.log" status=0 summary before=$failed
+  shift
+  "$@" 2>&1 | tee "$log" || status=$?
+  summary="$(grep -E '^ +Summary \[|^=+ .* in [0-9.]+s' "$log" | tail -1 || true)"
+  count() { grep -oE "[0-9]+ ($1)" <<<"$summary" | awk '{ n += $1 } END { print n + 0 }' || true; }
+  passed=$((passed + $(count 'passed')))
+  failed=$((failed + $(count 'failed|errors?|timed out|exec failed')))
+  skipped=$((skipped + $(count 'skipped|xfailed')))
+  # No test ran, or the build broke: a suite that fails is at least one failure.
+  [ "$status" -eq 0 ] || [ "$failed" -gt "$before" ] || failed=$((failed + 1))
+}
+
+need cargo cc npm python3
+ignored=default
+if [ "${1:-}" = --long ]; then
+  shift
+  ignored=all
+  export TIDEWAY_TEST_LONG=1 NEXTEST_PROFILE=long
+fi
+
+nextest="$(scripts/install/nextest.sh)"
+venv="$(scripts/install/python.sh)"
+TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
+export TIDEWAY_DUCKDB_LIBRARY TIDEWAY_BIN="$CARGO_TARGET_DIR/debug/tideway"
+export PATH="$venv/bin:$PATH:$TOOLS/bin"
+start_servers
+
+if [ $# -gt 0 ]; then
+  alone=yes
+  "$@"
+  exit
+fi
+
+say "building"
+cargo build --workspace
+suite rust "$nextest" nextest run --workspace --color never --run-ignored "$ignored"
+suite python pytest tests/python --color=no

@@ -1,0 +1,88 @@
+-- Executions are the queue: a worker claims one by lease.
+--
+-- Unfinished ones have no `completed_at`. They may be claimed once `claimable_at` has
+-- passed: that is when they were queued, when the lease of their worker ends, or when
+-- a pause after a failed attempt is over. `fence` counts the claims; a write with an
+-- older fence is refused.
+CREATE TABLE executions (
+  id TEXT PRIMARY KEY,
+  organization_id TEXT NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
+  sync_id TEXT NOT NULL REFERENCES bulk_syncs (id) ON DELETE CASCADE,
+  status TEXT NOT NULL,
+  status_message TEXT,
+  trigger_kind TEXT NOT NULL,
+  schedule_id TEXT,
+  resync_mode TEXT,
+  fetch_mode TEXT NOT NULL,
+  selective_mode TEXT NOT NULL,
+  is_test BOOLEAN NOT NULL,
+  only_schemas TEXT NOT NULL,
+  version TEXT,
+  cancel_requested BOOLEAN NOT NULL,
+  cancel_schemas TEXT NOT NULL,
+  claimable_at BIGINT NOT NULL,
+  worker TEXT,
+  fence BIGINT NOT NULL,
+  attempts BIGINT NOT NULL,
+  followed BOOLEAN NOT NULL,
+  created_at BIGINT NOT NULL,
+  created_by TEXT NOT NULL,
+  started_at BIGINT,
+  completed_at BIGINT,
+  updated_at BIGINT NOT NULL
+);
+-- No sync runs twice at once, whichever process starts it.
+CREATE UNIQUE INDEX executions_one_at_a_time ON executions (sync_id) WHERE completed_at IS NULL;
+CREATE INDEX executions_queue ON executions (claimable_at) WHERE completed_at IS NULL;
+CREATE INDEX executions_listed ON executions (sync_id, created_at, id);
+CREATE INDEX executions_unfollowed ON executions (completed_at) WHERE followed = FALSE;
+
+CREATE TABLE schema_executions (
+  execution_id TEXT NOT NULL REFERENCES executions (id) ON DELETE CASCADE,
+  schema_id TEXT COLLATE "C" NOT NULL,
+  status TEXT NOT NULL,
+  status_message TEXT,
+  output_name TEXT NOT NULL,
+  record_count BIGINT NOT NULL,
+  error_count BIGINT NOT NULL,
+  warning_count BIGINT NOT NULL,
+  inserted BIGINT NOT NULL,
+  updated BIGINT NOT NULL,
+  deleted BIGINT NOT NULL,
+  bytes BIGINT NOT NULL,
+  created_at BIGINT NOT NULL,
+  started_at BIGINT,
+  completed_at BIGINT,
+  updated_at BIGINT NOT NULL,
+  PRIMARY KEY (execution_id, schema_id)
+);
+
+-- How far each table of a sync has been read.
+CREATE TABLE checkpoints (
+  sync_id TEXT NOT NULL REFERENCES bulk_syncs (id) ON DELETE CASCADE,
+  schema_id TEXT COLLATE "C" NOT NULL,
+  version BIGINT NOT NULL,
+  state TEXT NOT NULL,
+  updated_at BIGINT NOT NULL,
+  PRIMARY KEY (sync_id, schema_id)
+);
+
+-- The console log of executions, and of the ingestion of a connection's changes,
+-- which has no execution.
+CREATE TABLE log_entries (
+  id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  execution_id TEXT REFERENCES executions (id) ON DELETE CASCADE,
+  connection_id TEXT REFERENCES connections (id) ON DELETE CASCADE,
+  sync_id TEXT REFERENCES bulk_syncs (id) ON DELETE CASCADE,
+  schema_id TEXT COLLATE "C",
+  level TEXT NOT NULL,
+  message TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE INDEX log_entries_by_execution ON log_entries (execution_id, id);
+CREATE INDEX log_entries_by_schema ON log_entries (execution_id, schema_id, id);
+CREATE INDEX log_entries_by_connection ON log_entries (connection_id, id)
+  WHERE connection_id IS NOT NULL;
+CREATE INDEX log_entries_by_sync ON log_entries (sync_id) WHERE sync_id IS NOT NULL;
+CREATE INDEX log_entries_by_age ON log_entries (created_at);

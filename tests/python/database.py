@@ -1,0 +1,48 @@
+"""A PostgreSQL database of a test's own, on the server that scripts/test.sh starts."""
+
+import os
+import uuid
+from urllib.parse import urlsplit
+
+import psycopg
+
+
+class Database:
+    def __init__(self):
+        self.server = os.environ["TIDEWAY_TEST_POSTGRES_URL"]
+        self.name = f"test_{uuid.uuid4().hex[:12]}"
+        self.url = urlsplit(self.server)._replace(path=f"/{self.name}").geturl()
+        self._administer(f"create database {self.name}")
+
+    def execute(self, sql, values=None) -> list:
+        """Runs one statement (without values: several) and returns its rows, if it has any."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            result = connection.execute(sql, values)
+            return result.fetchall() if result.description else []
+
+    def configuration(self, **changes) -> dict:
+        """What a `postgresql` connection to this database is configured with, in its wire names."""
+        parts = urlsplit(self.url)
+        return {
+            "hostname": parts.hostname,
+            "port": parts.port,
+            "username": parts.username,
+            "password": parts.password,
+            "database": self.name,
+            "ssl": False,
+        } | changes
+
+    def drop(self):
+        self._administer(f"drop database if exists {self.name} with (force)")
+
+    def _administer(self, sql):
+        with psycopg.connect(self.server, autocommit=True) as connection:
+            # A logical slot outlives its reader and would keep the database from being dropped.
+            if sql.startswith("drop"):
+                self._drop_slots(connection)
+            connection.execute(sql)
+
+    def _drop_slots(self, connection):
+        slots = "from pg_replication_slots where database = %s"
+        connection.execute(f"select pg_terminate_backend(active_pid) {slots} and active", [self.name])
+        connection.execute(f"select pg_drop_replication_slot(slot_name) {slots}", [self.name])

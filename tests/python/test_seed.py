@@ -1,0 +1,80 @@
+"""`GET /api/connection_types` as the page shows it that this product was commissioned from."""
+
+import base64
+
+import requests
+from server import API_KEY, DEPLOYMENT_KEY
+
+FORM = {
+    "host": {"type": "string", "title": "Host", "description": "Database server hostname or IP address"},
+    "port": {"type": "integer", "title": "Port", "default": 5432, "minimum": 1, "maximum": 65535},
+    "database": {"type": "string", "title": "Database Name"},
+    "username": {"type": "string", "title": "Username"},
+    "password": {"type": "string", "title": "Password"},
+    "sslmode": {
+        "type": "string",
+        "title": "SSL Mode",
+        "enum": ["disable", "require", "verify-ca", "verify-full"],
+        "default": "require",
+    },
+}
+
+
+def entry(server, **options):
+    answer = server.request("GET", "/api/connection_types", **options)
+    assert answer.status_code == 200, answer.text
+    return next(one for one in answer.json()["data"] if one["id"] == "postgresql")
+
+
+def test_the_postgresql_entry_is_the_page_s(server):
+    found = entry(server)
+    for field in ["capabilities", "configurationForm", "envConfig", "id", "initialConfiguration", "logo_url", "name", "oauth_prompt", "use_oauth"]:
+        assert field in found, field
+    form = found["configurationForm"]
+    for name, expected in FORM.items():
+        offered = form["jsonschema"]["properties"][name]
+        assert {key: offered.get(key) for key in expected} == expected
+    assert set(form["jsonschema"]["required"]) == {"host", "port", "database", "username", "password"}
+    assert form["uischema"]["password"] == {"ui:widget": "password"}
+    assert form["uischema"]["sslmode"] == {"ui:widget": "select"}
+    assert found["envConfig"] == {"PGSSLMODE": "require"}
+    assert found["initialConfiguration"] == {
+        "host": "db.example.com",
+        "port": 5432,
+        "database": "analytics",
+        "username": "polytomic_user",
+        "sslmode": "require",
+    }
+    assert found["oauth_prompt"] == {"key": None, "value": None, "when": "never"}
+    capabilities = found["capabilities"]
+    assert capabilities["source"] and capabilities["destination"]
+    assert not capabilities["enrichment"] and not capabilities["orchestration"]
+    assert found["name"] == "PostgreSQL" and found["use_oauth"] is False
+    assert found["logo_url"] == "https://connect-assets.polytomic.com/logos/postgresql.svg"
+
+
+def test_both_ways_to_authenticate_work(server):
+    me = server.request("GET", "/api/me").json()["data"]
+    organization = me["organization_id"]
+    for user, password in [(organization, DEPLOYMENT_KEY), ("", DEPLOYMENT_KEY)]:
+        basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+        assert entry(server, token=None, headers={"Authorization": f"Basic {basic}"})
+    assert entry(server, token=API_KEY)
+
+
+def test_wrong_keys_are_refused_in_the_form_of_every_error(server):
+    for headers in [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic !!"}, {"Authorization": "Nonsense"}]:
+        answer = requests.get(f"{server.url}/api/connection_types", headers=headers, timeout=10)
+        assert answer.status_code == 401, headers
+        body = answer.json()
+        assert set(body) == {"key", "message", "status", "metadata"} and body["status"] == 401
+
+
+def test_both_spellings_are_taken_and_read_back_as_written(sdk, server, source):
+    current = source.configuration()
+    older = {"host": current["hostname"], "sslmode": "disable"} | {k: v for k, v in current.items() if k not in ("hostname", "ssl")}
+    for written in [current, older]:
+        made = sdk.connections.create(name="spelled", type="postgresql", configuration=written).data
+        read = sdk.connections.get(id=made.id).data.configuration
+        assert {k: v for k, v in read.items() if k != "password"} == {k: v for k, v in written.items() if k != "password"}
+        sdk.connections.delete(id=made.id)

@@ -1,0 +1,59 @@
+//! The cached catalog of a connection: which tables and fields it offers.
+
+use std::time::Duration;
+
+use tideway_core::{Catalog, Connection, Error, Result, source::Scope};
+use tideway_store::Connection as StoredConnection;
+use uuid::Uuid;
+
+use crate::Work;
+
+/// A refresh that takes longer than this is taken for dead.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+impl Work {
+    /// Discovers anew and stores what is found. One refresh at a time per connection: a
+    /// second caller gets `Conflict`.
+    pub async fn refresh_catalog(&self, stored: &StoredConnection) -> Result<Catalog> {
+        if !self.store.catalogs().start_refresh(stored.organization_id, stored.id, LONGEST).await? {
+            return Err(Error::conflict("a refresh of this connection's schemas is under way"));
+        }
+        let found = self.discover(stored).await;
+        self.store.catalogs().finish_refresh(stored.id, found.as_ref()).await?;
+        found
+    }
+
+    async fn discover(&self, stored: &StoredConnection) -> Result<Catalog> {
+        let connection =
+            self.open(&stored.kind, stored.configuration.expose(), "discovery").await?;
+        let catalog = discover_all(connection.as_ref(), &stored.kind).await?;
+        self.count_call(stored.id, None, "schema").await;
+        Ok(catalog)
+    }
+
+    /// The cached catalog, discovered first if there is none yet.
+    pub async fn catalog(&self, stored: &StoredConnection) -> Result<Catalog> {
+        let cached = self.store.catalogs().get(stored.organization_id, stored.id).await?;
+        match cached {
+            Some(catalog) => Ok(catalog),
+            None => match self.refresh_catalog(stored).await {
+                Err(error) if error.kind == tideway_core::Kind::Conflict => {
+                    self.discover(stored).await
+                }
+                other => other,
+            },
+        }
+    }
+
+    /// Usage is for showing; losing a count is no reason to stop.
+    pub(crate) async fn count_call(&self, connection: Uuid, sync: Option<Uuid>, category: &str) {
+        let counted = self.store.connections().count_calls(connection, sync, category, 1).await;
+        if let Err(error) = counted {
+            tracing::debug!(%error, "a call was not counted");
+        }
+    }
+}
+
+pub async fn discover_all(connection: &dyn Connection, kind: &str) -> Result<Catalog> {
+    connection.roles().need_source(kind)?.discover(&Scope::default()).await
+}

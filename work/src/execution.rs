@@ -1,0 +1,394 @@
+//! One claimed execution, from its lease to its end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use tideway_core::{Catalog, Connection, Error, Kind, Result, naming::Normalize};
+use tideway_engine::{
+    Budget, Controls, FieldSpec, FilterSpec, Level, Observer, Report, Resync, RunMeter, SyncSpec,
+    TableSpec,
+    evolve::{AddPolicy, Known, drift},
+};
+use tideway_store::{
+    Author, BulkSync, Claim, Discover, ExecutionStatus, FieldSelection, NormalizeNames,
+    ResyncMode, SelectiveMode, SyncSchema,
+};
+
+use crate::{
+    Work,
+    catalog::discover_all,
+    ledger::StoreLedger,
+    observe::{FLUSH_EVERY, StoreObserver},
+};
+
+impl Work {
+    /// Runs the execution to its end, or gives it back if the process stops.
+    pub(crate) async fn carry_out(&self, claim: Claim) {
+        let lease = claim.lease;
+        let meter: Arc<RunMeter> = Arc::default();
+        let observer = Arc::new(StoreObserver::new(self.store.clone(), lease, meter.clone()));
+        let controls: Arc<Controls> = Arc::default();
+        let lost = Arc::new(AtomicBool::new(false));
+        let beat = tokio::spawn(heartbeat(self.clone(), claim.lease, controls.clone(), lost.clone()));
+        let flush = tokio::spawn(flush(observer.clone()));
+        metrics::gauge!("tideway_executions_running").increment(1.0);
+
+        if claim.execution.attempts > 1 {
+            let message = format!("taken up again, attempt {}", claim.execution.attempts);
+            observer.log(Level::Warn, "", message, json!({}));
+        }
+        // A run that stops because the process does is not over.
+        let result = tokio::select! {
+            result = self.execute(&claim, &observer, &meter, &controls) => Some(result),
+            () = self.stop.cancelled() => None,
+        };
+        beat.abort();
+        flush.abort();
+        metrics::gauge!("tideway_executions_running").decrement(1.0);
+        let ended = match result {
+            _ if lost.load(Relaxed) => Err(Error::fenced("the lease was lost")),
+            None => self.store.queue().release(&lease, Duration::ZERO).await,
+            Some(result) => self.end(&claim, &observer, &meter, result).await,
+        };
+        if let Err(error) = ended {
+            tracing::warn!(execution = %lease.execution_id, %error, "the end was not recorded");
+        }
+    }
+
+    async fn execute(
+        &self,
+        claim: &Claim,
+        observer: &Arc<StoreObserver>,
+        meter: &Arc<RunMeter>,
+        controls: &Arc<Controls>,
+    ) -> Result<Report> {
+        if claim.execution.cancel.execution {
+            return Err(Error::cancelled());
+        }
+        let sync = &claim.sync;
+        let source = self.side(sync, sync.source_connection_id, "source").await?;
+        let destination = self.side(sync, sync.destination_connection_id, "destination").await?;
+        let catalog = discover_all(source.link.as_ref(), &source.kind).await?;
+        self.store_catalog(sync, &catalog).await?;
+        let schemas = self.adopt(sync, &catalog, observer.as_ref()).await?;
+        let overrides =
+            self.store.catalogs().key_overrides(sync.organization_id, sync.source_connection_id).await?;
+        let tables: Vec<TableSpec> = schemas
+            .iter()
+            .filter(|schema| wanted(schema, claim))
+            .map(|schema| {
+                let key = overrides.get(&schema.schema_id).map(|fields| {
+                    let keys = fields.iter().filter(|field| field.is_primary_key);
+                    keys.map(|field| field.field_id.clone()).collect()
+                });
+                table_spec(schema, key)
+            })
+            .collect();
+        if tables.is_empty() && schemas.iter().all(|schema| !schema.enabled) {
+            return Err(Error::config("no schema of this sync is enabled")
+                .field("schemas")
+                .hint("enable at least one schema"));
+        }
+        for schema_id in &claim.execution.cancel.schemas {
+            controls.cancel_table(schema_id);
+        }
+        let spec = self.spec(claim, source, destination, tables).await?;
+        let ledger = Arc::new(StoreLedger { store: self.store.clone(), lease: claim.lease });
+        tideway_engine::run(spec, ledger, observer.clone(), meter.clone(), controls.clone()).await
+    }
+
+    async fn spec(
+        &self,
+        claim: &Claim,
+        source: Side,
+        destination: Side,
+        tables: Vec<TableSpec>,
+    ) -> Result<SyncSpec> {
+        let (sync, execution) = (&claim.sync, &claim.execution);
+        let settings = &sync.settings;
+        let limit = match execution.resync_mode {
+            Some(_) => settings.resync_concurrency_limit.or(settings.concurrency_limit),
+            None => settings.concurrency_limit,
+        };
+        let default = Budget::default();
+        Ok(SyncSpec {
+            execution_id: execution.id.to_string(),
+            fence: u64::try_from(claim.lease.fence).unwrap_or_default(),
+            source: source.link,
+            destination: destination.link,
+            source_type: source.kind,
+            destination_type: destination.kind,
+            source_options: settings.source_configuration.clone(),
+            destination_options: settings.destination_configuration.clone(),
+            tables,
+            mode: sync.mode,
+            resync: execution.resync_mode.map(|mode| match mode {
+                ResyncMode::Refetch => Resync::Refetch,
+                ResyncMode::Resync => Resync::Resync,
+                ResyncMode::Rebuild => Resync::Rebuild,
+            }),
+            test: execution.test,
+            normalize: match settings.normalize_names {
+                NormalizeNames::Enabled => Normalize::Enabled,
+                NormalizeNames::Disabled => Normalize::Disabled,
+                NormalizeNames::Legacy => Normalize::Legacy,
+            },
+            record_timestamps: !settings.disable_record_timestamps,
+            cutoff: settings.data_cutoff_timestamp.map(|at| at.to_rfc3339()),
+            obfuscation_key: self.store.obfuscation_key(sync.organization_id).await?,
+            budget: Budget {
+                bytes: self.settings.memory,
+                tables_at_once: limit
+                    .and_then(|limit| usize::try_from(limit).ok())
+                    .unwrap_or(default.tables_at_once),
+                ..default
+            },
+        })
+    }
+
+    async fn side(&self, sync: &BulkSync, id: uuid::Uuid, side: &str) -> Result<Side> {
+        let stored = self.store.connections().get(sync.organization_id, id).await?;
+        let purpose = format!("sync {}", sync.id);
+        let link = self
+            .open(&stored.kind, stored.configuration.expose(), &purpose)
+            .await
+            .map_err(|error| error.while_(format!("{side} {}", stored.name)))?;
+        let counted = self.store.connections().count_calls(id, Some(sync.id), "sync", 1).await;
+        if let Err(error) = counted {
+            tracing::debug!(%error, "a call was not counted");
+        }
+        Ok(Side { kind: stored.kind.clone(), link })
+    }
+
+    async fn store_catalog(&self, sync: &BulkSync, catalog: &Catalog) -> Result<()> {
+        let (organization, connection) = (sync.organization_id, sync.source_connection_id);
+        if self.store.catalogs().start_refresh(organization, connection, Duration::from_secs(60)).await? {
+            self.store.catalogs().finish_refresh(connection, Ok(catalog)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes new tables and fields in as the sync's policies say, and tells of those that
+    /// have gone. Vanished columns are kept at the destination.
+    async fn adopt(
+        &self,
+        sync: &BulkSync,
+        catalog: &Catalog,
+        observer: &StoreObserver,
+    ) -> Result<Vec<SyncSchema>> {
+        let mut schemas = self.store.sync_schemas().list(sync.organization_id, sync.id, None).await?;
+        let known: BTreeMap<String, Known> =
+            schemas.iter().map(|schema| (schema.schema_id.clone(), known(schema, catalog))).collect();
+        let found = drift(
+            catalog,
+            &known,
+            policy(sync.settings.automatically_add_new_objects),
+            policy(sync.settings.automatically_add_new_fields),
+        );
+        let mut changed = BTreeSet::new();
+        for (id, taken_in) in found.new_tables {
+            if taken_in {
+                observer.log(Level::Info, &id, "new object, taken in".into(), json!({}));
+                changed.insert(id.clone());
+                schemas.push(SyncSchema { enabled: true, ..SyncSchema::new(&id) });
+            }
+        }
+        for (id, field, taken_in) in found.new_fields {
+            let message = if taken_in { "taken in" } else { "left out" };
+            observer.log(Level::Info, &id, format!("new field {field}, {message}"), json!({}));
+            let schema = schemas.iter_mut().find(|schema| schema.schema_id == id);
+            if let Some(fields) = schema.and_then(|schema| schema.fields.as_mut()) {
+                fields.push(FieldSelection { enabled: taken_in, ..FieldSelection::new(&field) });
+                changed.insert(id);
+            }
+        }
+        for (id, field) in found.vanished_fields {
+            let message = format!("field {field} is gone at the source; its column is kept");
+            observer.log(Level::Warn, &id, message, json!({}));
+        }
+        let news: Vec<SyncSchema> =
+            schemas.iter().filter(|schema| changed.contains(&schema.schema_id)).cloned().collect();
+        if !news.is_empty() {
+            let author = Author::system();
+            self.store.sync_schemas().put(sync.organization_id, sync.id, &author, &news).await?;
+        }
+        Ok(schemas)
+    }
+
+    /// Writes down how it ended.
+    async fn end(
+        &self,
+        claim: &Claim,
+        observer: &StoreObserver,
+        meter: &RunMeter,
+        result: Result<Report>,
+    ) -> Result<()> {
+        let (status, message) = match &result {
+            Ok(report) => verdict(report),
+            Err(error) if error.kind == Kind::Cancelled => (ExecutionStatus::Canceled, None),
+            Err(error) if error.kind == Kind::Fenced => return Err(error.clone()),
+            Err(error) => {
+                let payload = json!({"kind": error.kind.word(), "hint": error.advice()});
+                observer.log(Level::Error, "", error.to_string(), payload);
+                (ExecutionStatus::Failed, Some(format!("{error} ({})", error.advice())))
+            }
+        };
+        observer.flush().await?;
+        let totals = meter.totals();
+        metrics::counter!("tideway_rows_read_total").increment(totals.rows_read);
+        metrics::counter!("tideway_bytes_read_total").increment(totals.bytes_read);
+        metrics::counter!("tideway_executions_total", "status" => status.word()).increment(1);
+        tracing::info!(
+            execution = %claim.lease.execution_id,
+            sync = claim.sync.name,
+            status = status.word(),
+            rows = totals.rows_read,
+            "execution ended"
+        );
+        self.store.queue().finish(&claim.lease, status, message.as_deref()).await?;
+        Ok(())
+    }
+}
+
+/// A live end of the sync with its connector's id.
+struct Side {
+    kind: String,
+    link: Arc<dyn Connection>,
+}
+
+fn verdict(report: &Report) -> (ExecutionStatus, Option<String>) {
+    let (mut failed, mut canceled) = (Vec::new(), 0);
+    for table in &report.tables {
+        match &table.result {
+            Ok(_) => {}
+            Err(error) if error.kind == Kind::Cancelled => canceled += 1,
+            Err(error) => failed.push(format!("{}: {error}", table.schema_id)),
+        }
+    }
+    if failed.is_empty() {
+        return match canceled {
+            0 => (ExecutionStatus::Completed, None),
+            all if all == report.tables.len() => (ExecutionStatus::Canceled, None),
+            some => (ExecutionStatus::Completed, Some(format!("{some} schemas were canceled"))),
+        };
+    }
+    let status = if failed.len() == report.tables.len() {
+        ExecutionStatus::Failed
+    } else {
+        ExecutionStatus::Errors
+    };
+    let message = format!("{} of {} schemas failed: {}", failed.len(), report.tables.len(), failed.join("; "));
+    (status, Some(message))
+}
+
+/// Renews the lease and passes on what was asked to stop.
+async fn heartbeat(
+    work: Work,
+    lease: tideway_store::Lease,
+    controls: Arc<Controls>,
+    lost: Arc<AtomicBool>,
+) {
+    // Cancellation should be felt within a second or two; the lease lasts longer.
+    let pause = (work.settings.lease / 3).min(Duration::from_secs(1));
+    loop {
+        tokio::time::sleep(pause).await;
+        match work.store.queue().heartbeat(&lease, work.settings.lease).await {
+            Ok(cancel) => {
+                if cancel.execution {
+                    controls.cancel();
+                }
+                for schema_id in &cancel.schemas {
+                    controls.cancel_table(schema_id);
+                }
+            }
+            Err(error) if error.kind == Kind::Fenced => {
+                tracing::warn!(execution = %lease.execution_id, "the lease was lost; stopping");
+                lost.store(true, Relaxed);
+                controls.cancel();
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+        }
+    }
+}
+
+async fn flush(observer: Arc<StoreObserver>) {
+    loop {
+        tokio::time::sleep(FLUSH_EVERY).await;
+        if let Err(error) = observer.flush().await {
+            tracing::debug!(%error, "progress was not written");
+        }
+    }
+}
+
+fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
+    let execution = &claim.execution;
+    let asked = execution.only_schemas.is_empty() || execution.only_schemas.contains(&schema.schema_id);
+    let incremental = schema.tracking_field.is_some();
+    let selected = match execution.selective_mode {
+        SelectiveMode::None => true,
+        SelectiveMode::IncrementalFields => incremental,
+        SelectiveMode::NonincrementalFields => !incremental,
+    };
+    // A schema that an earlier attempt has completed is done.
+    let done = execution.schemas.iter().any(|earlier| {
+        earlier.schema_id == schema.schema_id && earlier.status == ExecutionStatus::Completed
+    });
+    schema.enabled && asked && selected && !done
+}
+
+fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSpec {
+    TableSpec {
+        schema_id: schema.schema_id.clone(),
+        output_name: schema.user_output_name.clone().filter(|name| !name.is_empty()),
+        fields: schema.fields.as_ref().map(|fields| {
+            let spec = |field: &FieldSelection| FieldSpec {
+                id: field.id.clone(),
+                enabled: field.enabled,
+                obfuscate: field.obfuscated,
+                output_name: field.user_output_name.clone(),
+            };
+            fields.iter().map(spec).collect()
+        }),
+        filters: schema
+            .filters
+            .iter()
+            .map(|filter| FilterSpec {
+                field_id: filter.field_id.clone(),
+                function: filter.function.clone(),
+                value: filter.value.clone(),
+            })
+            .collect(),
+        tracking_field: schema.tracking_field.clone().filter(|field| !field.is_empty()),
+        partition_key: schema.partition_key.clone().filter(|key| !key.is_empty()),
+        cutoff: schema.data_cutoff_timestamp.map(|at| at.to_rfc3339()),
+        disable_cutoff: schema.disable_data_cutoff,
+        key_override,
+    }
+}
+
+/// What the sync knew of a table. Without a list of fields it takes all there are.
+fn known(schema: &SyncSchema, catalog: &Catalog) -> Known {
+    let fields = match (&schema.fields, catalog.table(&schema.schema_id)) {
+        (Some(fields), _) => fields.iter().map(|field| field.id.clone()).collect(),
+        (None, Some(table)) => table.columns.iter().map(|column| column.name.clone()).collect(),
+        (None, None) => BTreeSet::new(),
+    };
+    Known { enabled: schema.enabled, incremental: schema.tracking_field.is_some(), fields }
+}
+
+fn policy(discover: Discover) -> AddPolicy {
+    match discover {
+        Discover::All => AddPolicy::All,
+        Discover::OnlyIncremental => AddPolicy::OnlyIncremental,
+        Discover::OnlyNonIncremental => AddPolicy::OnlyNonIncremental,
+        Discover::None => AddPolicy::None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Brings what the engine tells to the store: console log and the state of each table.
+//! Lines are gathered and written a few times a second, under the lease.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tideway_core::{Result, destination::Outcome};
+use tideway_engine::{Level, Observer, RunMeter, TableState};
+use tideway_store::{ExecutionStatus, Lease, NewLogEntry, SchemaProgress, Store};
+
+pub const FLUSH_EVERY: Duration = Duration::from_millis(500);
+
+pub struct StoreObserver {
+    store: Store,
+    lease: Lease,
+    meter: Arc<RunMeter>,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    lines: Vec<NewLogEntry>,
+    tables: BTreeMap<String, Seen>,
+}
+
+/// What is known of a table.
+#[derive(Clone)]
+struct Seen {
+    output_name: String,
+    status: ExecutionStatus,
+    message: Option<String>,
+    outcome: Option<Outcome>,
+    /// Changed since it was written last.
+    fresh: bool,
+}
+
+impl StoreObserver {
+    pub fn new(store: Store, lease: Lease, meter: Arc<RunMeter>) -> Self {
+        StoreObserver { store, lease, meter, pending: Mutex::default() }
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// Writes what has gathered. Fails with `Fenced` once the lease is lost.
+    pub async fn flush(&self) -> Result<()> {
+        let (lines, tables) = {
+            let mut pending = self.pending();
+            let lines = std::mem::take(&mut pending.lines);
+            let mut tables = Vec::new();
+            for (id, seen) in &mut pending.tables {
+                // Counters move while a table runs; afterwards once more and no longer.
+                if seen.fresh || !seen.status.terminal() {
+                    tables.push((id.clone(), seen.clone()));
+                    seen.fresh = false;
+                }
+            }
+            (lines, tables)
+        };
+        if !lines.is_empty() {
+            self.store.logs().append(&self.lease, &lines).await?;
+        }
+        for (id, seen) in tables {
+            self.store.queue().save_schema(&self.lease, &self.progress(id, &seen)).await?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self, schema_id: String, seen: &Seen) -> SchemaProgress {
+        let meter = self.meter.table(&schema_id);
+        let outcome = seen.outcome.clone().unwrap_or_default();
+        SchemaProgress {
+            schema_id,
+            output_name: Some(seen.output_name.clone()),
+            status: seen.status,
+            status_message: seen.message.clone(),
+            record_count: meter.rows_read.load(Relaxed) as i64,
+            error_count: i64::from(seen.status == ExecutionStatus::Failed),
+            warning_count: meter.warnings.load(Relaxed) as i64,
+            inserted: outcome.inserted as i64,
+            updated: outcome.updated as i64,
+            deleted: outcome.deleted as i64,
+            bytes: meter.bytes_read.load(Relaxed) as i64,
+        }
+    }
+}
+
+impl Observer for StoreObserver {
+    fn table(&self, schema_id: &str, output_name: &str, state: TableState) {
+        let (status, message, outcome) = match state {
+            TableState::Running => (ExecutionStatus::Running, None, None),
+            TableState::Processing => (ExecutionStatus::Processing, None, None),
+            TableState::Completed(outcome) => {
+                self.log(
+                    Level::Info,
+                    schema_id,
+                    format!(
+                        "{}: {} inserted, {} updated, {} deleted, {} unchanged",
+                        outcome.place,
+                        outcome.inserted,
+                        outcome.updated,
+                        outcome.deleted,
+                        outcome.unchanged
+                    ),
+                    json!({
+                        "place": outcome.place,
+                        "inserted": outcome.inserted,
+                        "updated": outcome.updated,
+                        "deleted": outcome.deleted,
+                        "unchanged": outcome.unchanged,
+                    }),
+                );
+                (ExecutionStatus::Completed, None, Some(outcome))
+            }
+            TableState::Failed { message, hint } => {
+                (ExecutionStatus::Failed, Some(format!("{message} ({hint})")), None)
+            }
+            TableState::Canceled => (ExecutionStatus::Canceled, Some("canceled".into()), None),
+        };
+        let seen = Seen { output_name: output_name.to_owned(), status, message, outcome, fresh: true };
+        self.pending().tables.insert(schema_id.to_owned(), seen);
+    }
+
+    fn log(&self, level: Level, schema_id: &str, message: String, payload: Value) {
+        let schema_id = (!schema_id.is_empty()).then(|| schema_id.to_owned());
+        let level = level.word().to_owned();
+        self.pending().lines.push(NewLogEntry { schema_id, level, message, payload });
+    }
+}

@@ -1,0 +1,30 @@
+//! How this process works.
+
+use std::{path::PathBuf, time::Duration};
+
+#[derive(Debug, Clone)]
+pub struct WorkSettings {
+    /// Names the process in leases and logs.
+    pub name: String,
+    /// Executions at once; 0 makes a process that only serves the API.
+    pub workers: usize,
+    /// Bytes of rows in flight per execution.
+    pub memory: usize,
+    /// A lease that is not renewed for this long is lost.
+    pub lease: Duration,
+    pub healthcheck_interval: Duration,
+    pub data_dir: PathBuf,
+}
+
+impl Default for WorkSettings {
+    fn default() -> Self {
+        WorkSettings {
+            name: format!("tideway-{}", uuid::Uuid::now_v7().simple()),
+            workers: 2,
+            memory: 64 << 20,
+            lease: Duration::from_secs(30),
+            healthcheck_interval: Duration::from_secs(300),
+            data_dir: PathBuf::from(".tideway"),
+        }
+    }
+}
