@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::{
-    IntoResponses, PartialSchema, ToSchema,
+    IntoResponses, ToSchema,
     openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
 };
 

@@ -1,11 +1,12 @@
 //! Operations of the contract that are not built: they answer 501 rather than 404, so
 //! that a client can tell "not yet" from "no such thing". `docs/status.md` lists them.
 
-/// Path and methods, in the order of the contract.
+/// Path and methods, in the order of the contract. A parameter has the same name in all paths
+/// that begin alike, for the router wants it so; the contract itself mixes names.
 pub const OPERATIONS: &[(&str, &[&str])] = &[
     ("/api/connections/connect/", &["POST"]),
     ("/api/connections/connect/session", &["GET"]),
-    ("/api/connections/{connection_id}/query", &["POST"]),
+    ("/api/connections/{id}/query", &["POST"]),
     ("/api/connections/{id}/modelsync/enrichment-source", &["GET"]),
     ("/api/connections/{id}/modelsync/source", &["GET"]),
     ("/api/connections/{id}/modelsync/source/fields", &["GET"]),
@@ -68,10 +69,10 @@ pub const OPERATIONS: &[(&str, &[&str])] = &[
     ("/api/organizations", &["GET", "POST"]),
     ("/api/organizations/entities/{id}", &["GET"]),
     ("/api/organizations/{id}", &["GET", "PUT", "DELETE"]),
-    ("/api/organizations/{org_id}/connections/{connection_id}/shared", &["GET", "POST"]),
-    ("/api/organizations/{org_id}/users", &["GET", "POST"]),
-    ("/api/organizations/{org_id}/users/{id}", &["GET", "PUT", "DELETE"]),
-    ("/api/organizations/{org_id}/users/{id}/keys", &["POST"]),
+    ("/api/organizations/{id}/connections/{connection_id}/shared", &["GET", "POST"]),
+    ("/api/organizations/{id}/users", &["GET", "POST"]),
+    ("/api/organizations/{id}/users/{user_id}", &["GET", "PUT", "DELETE"]),
+    ("/api/organizations/{id}/users/{user_id}/keys", &["POST"]),
     ("/api/permissions/policies", &["GET", "POST"]),
     ("/api/permissions/policies/{id}", &["GET", "PUT", "DELETE"]),
     ("/api/permissions/roles", &["GET", "POST"]),
@@ -87,17 +88,23 @@ pub const OPERATIONS: &[(&str, &[&str])] = &[
     ("/api/syncs/{id}/error-handling", &["GET", "PUT"]),
     ("/api/syncs/{id}/executions", &["POST"]),
     ("/api/syncs/{id}/status", &["GET"]),
-    ("/api/syncs/{sync_id}/executions", &["GET"]),
-    ("/api/syncs/{sync_id}/executions/{id}", &["GET"]),
-    ("/api/syncs/{sync_id}/executions/{id}/cancel", &["POST"]),
-    ("/api/syncs/{sync_id}/executions/{id}/consolelog", &["GET"]),
-    ("/api/syncs/{sync_id}/executions/{id}/logs", &["GET"]),
-    ("/api/syncs/{sync_id}/executions/{id}/{type}", &["GET"]),
-    ("/api/syncs/{sync_id}/executions/{id}/{type}/{filename}", &["GET"]),
+    ("/api/syncs/{id}/executions", &["GET"]),
+    ("/api/syncs/{id}/executions/{execution_id}", &["GET"]),
+    ("/api/syncs/{id}/executions/{execution_id}/cancel", &["POST"]),
+    ("/api/syncs/{id}/executions/{execution_id}/consolelog", &["GET"]),
+    ("/api/syncs/{id}/executions/{execution_id}/logs", &["GET"]),
+    ("/api/syncs/{id}/executions/{execution_id}/{type}", &["GET"]),
+    ("/api/syncs/{id}/executions/{execution_id}/{type}/{filename}", &["GET"]),
     ("/api/temporary-credentials", &["POST"]),
     ("/api/webhooks", &["GET", "POST"]),
     ("/api/webhooks/{id}", &["GET", "PUT", "DELETE"]),
     ("/api/webhooks/{id}/deliveries", &["GET"]),
     ("/api/webhooks/{id}/disable", &["POST"]),
     ("/api/webhooks/{id}/enable", &["POST"]),
+    // Older paths, up to version 2023-04-25.
+    ("/api/connections/connect", &["POST"]),
+    ("/api/connections/{id}/source", &["GET"]),
+    ("/api/connections/{id}/source/fields", &["POST"]),
+    ("/api/connections/{id}/target", &["GET"]),
+    ("/api/connections/{id}/target/fields", &["POST"]),
 ];

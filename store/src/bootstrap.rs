@@ -64,7 +64,10 @@ impl Store {
                 (organization, owner, true)
             }
         };
-        let user = Owner::User { organization: organization.id, user: owner.id };
+        let user = Owner::User {
+            organization: organization.id,
+            user: owner.id,
+        };
         let mut new_key = None;
         if let Some(key) = &wanted.api_key {
             keys::fix(&mut tx, user, key, "api_key").await?;
@@ -77,7 +80,11 @@ impl Store {
             keys::fix(&mut tx, Owner::Deployment, key, "deployment_key").await?;
         }
         tx.commit().await?;
-        Ok(Bootstrapped { organization, owner, new_key })
+        Ok(Bootstrapped {
+            organization,
+            owner,
+            new_key,
+        })
     }
 }
 

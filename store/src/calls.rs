@@ -88,6 +88,9 @@ impl Connections<'_> {
         }
         let mut by_sync: Vec<_> = by_sync.into_values().collect();
         by_sync.sort_by_key(|usage| std::cmp::Reverse(usage.total_calls));
-        Ok(Usage { calls_last_24_hours: connection.api_calls_last_24_hours, by_sync })
+        Ok(Usage {
+            calls_last_24_hours: connection.api_calls_last_24_hours,
+            by_sync,
+        })
     }
 }

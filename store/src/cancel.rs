@@ -53,7 +53,8 @@ impl Executions<'_> {
                 schemas.push(schema_id.to_owned());
             }
             let sql = "UPDATE executions SET cancel_schemas = $2, updated_at = $3 WHERE id = $1";
-            tx.execute(sql, values![id, crate::json(&schemas)?, clock::now()]).await?;
+            tx.execute(sql, values![id, crate::json(&schemas)?, clock::now()])
+                .await?;
         }
         tx.commit().await?;
         self.get(organization, sync, id).await.map(Some)

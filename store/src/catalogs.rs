@@ -122,7 +122,10 @@ impl Catalogs<'_> {
                 values![connection],
             )
             .await?;
-        let tables = rows.iter().map(|row| row.json("definition")).collect::<Result<_>>()?;
+        let tables = rows
+            .iter()
+            .map(|row| row.json("definition"))
+            .collect::<Result<_>>()?;
         Ok(Some(Catalog { tables }))
     }
 
@@ -153,7 +156,11 @@ async fn put_tables(tx: &mut Tx, connection: Uuid, catalog: &Catalog) -> Result<
     for tables in catalog.tables.chunks(ROWS_PER_INSERT) {
         let mut values: Vec<Value> = Vec::with_capacity(tables.len() * 3);
         for table in tables {
-            values.extend(values![connection, table.id.to_string(), crate::json(table)?]);
+            values.extend(values![
+                connection,
+                table.id.to_string(),
+                crate::json(table)?
+            ]);
         }
         let sql = format!(
             "INSERT INTO catalog_tables (connection_id, schema_id, definition) VALUES {}",

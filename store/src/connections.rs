@@ -108,7 +108,8 @@ impl Connections<'_> {
             ],
         )
         .await?;
-        self.put_configuration(&mut tx, id, &draft.configuration).await?;
+        self.put_configuration(&mut tx, id, &draft.configuration)
+            .await?;
         tx.commit().await?;
         self.get(organization, id).await
     }
@@ -149,7 +150,8 @@ impl Connections<'_> {
         if changed == 0 {
             return Err(missing());
         }
-        self.put_configuration(&mut tx, id, &draft.configuration).await?;
+        self.put_configuration(&mut tx, id, &draft.configuration)
+            .await?;
         tx.commit().await?;
         self.get(organization, id).await
     }
@@ -161,12 +163,18 @@ impl Connections<'_> {
         configuration: &Configuration,
     ) -> Result<()> {
         let plain = zeroize::Zeroizing::new(crate::json(configuration.expose())?);
-        self.0.put_secret(tx, id, CONFIGURATION, plain.as_bytes()).await
+        self.0
+            .put_secret(tx, id, CONFIGURATION, plain.as_bytes())
+            .await
     }
 
     pub async fn get(&self, organization: Uuid, id: Uuid) -> Result<Connection> {
         let sql = select("WHERE connections.organization_id = $2 AND connections.id = $3");
-        let row = self.0.db().maybe(&sql, values![yesterday(), organization, id]).await?;
+        let row = self
+            .0
+            .db()
+            .maybe(&sql, values![yesterday(), organization, id])
+            .await?;
         self.connection_of(&row.ok_or_else(missing)?).await
     }
 
@@ -178,8 +186,13 @@ impl Connections<'_> {
                AND (connections.updated_at, connections.id) < ($3, $4)
              ORDER BY connections.updated_at DESC, connections.id DESC LIMIT $5",
         );
-        let values =
-            values![yesterday(), organization, place.at(), place.id(), i64::from(page.limit) + 1];
+        let values = values![
+            yesterday(),
+            organization,
+            place.at(),
+            place.id(),
+            i64::from(page.limit) + 1
+        ];
         let mut items = Vec::new();
         for row in self.0.db().all(&sql, values).await? {
             items.push(self.connection_of(&row).await?);
@@ -222,7 +235,11 @@ impl Connections<'_> {
         }
         for connection in ids.iter().rev() {
             secrets::forget(&mut tx, *connection).await?;
-            tx.execute("DELETE FROM connections WHERE id = $1", values![*connection]).await?;
+            tx.execute(
+                "DELETE FROM connections WHERE id = $1",
+                values![*connection],
+            )
+            .await?;
         }
         tx.commit().await
     }
@@ -318,8 +335,10 @@ impl Connections<'_> {
             healthcheck_interval: row.maybe_text("healthcheck_interval")?,
             health_checked_at: row.maybe_time("health_checked_at")?,
             next_health_check_at: row.maybe_time("next_health_check_at")?,
-            rate_limit: limited_since
-                .map(|limited_since| RateLimit { limited_since, expires_at }),
+            rate_limit: limited_since.map(|limited_since| RateLimit {
+                limited_since,
+                expires_at,
+            }),
             api_calls_last_24_hours: row.int("calls")?,
             created_at: row.time("created_at")?,
             created_by: row.json("created_by")?,
@@ -349,7 +368,10 @@ pub(crate) fn yesterday() -> DateTime<Utc> {
 /// The connection exists and is this organization's; it stays so until the transaction ends.
 pub(crate) async fn require(tx: &mut Tx, organization: Uuid, id: Uuid) -> Result<()> {
     let sql = "SELECT id FROM connections WHERE organization_id = $1 AND id = $2 {for_update}";
-    tx.maybe(sql, values![organization, id]).await?.map(drop).ok_or_else(missing)
+    tx.maybe(sql, values![organization, id])
+        .await?
+        .map(drop)
+        .ok_or_else(missing)
 }
 
 async fn users_of(tx: &mut Tx, connections: &[Uuid]) -> Result<Vec<(Uuid, String)>> {
@@ -361,7 +383,9 @@ async fn users_of(tx: &mut Tx, connections: &[Uuid]) -> Result<Vec<(Uuid, String
     );
     let values = connections.iter().map(|id| (*id).into()).collect();
     let rows = tx.all(&sql, values).await?;
-    rows.iter().map(|row| Ok((row.id("id")?, row.text("name")?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.id("id")?, row.text("name")?)))
+        .collect()
 }
 
 fn in_use(users: &[(Uuid, String)]) -> Error {
@@ -369,7 +393,10 @@ fn in_use(users: &[(Uuid, String)]) -> Error {
         [] => "the connection is shared with other organizations".to_owned(),
         [(_, name)] => format!("the connection is used by the sync {name}"),
         [(_, name), others @ ..] => {
-            format!("the connection is used by the sync {name} and {} more", others.len())
+            format!(
+                "the connection is used by the sync {name} and {} more",
+                others.len()
+            )
         }
     };
     Error::conflict(what).hint("delete what uses it first, or delete the connection with force")

@@ -182,17 +182,24 @@ impl Db {
 
     /// All rows of a query, or of a change with `RETURNING`.
     pub async fn all(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>> {
-        let sql = in_dialect(self.is_postgres(), sql);
-        check(&values)?;
+        let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Db::Sqlite { writer, readers } => {
                 let pool = if reads(&sql) { readers } else { writer };
                 let rows = bound!(Sqlite, sql, values).fetch_all(pool).await;
-                Ok(rows.map_err(fault::of)?.into_iter().map(Row::Sqlite).collect())
+                Ok(rows
+                    .map_err(fault::of)?
+                    .into_iter()
+                    .map(Row::Sqlite)
+                    .collect())
             }
             Db::Postgres { pool } => {
                 let rows = bound!(Postgres, sql, values).fetch_all(pool).await;
-                Ok(rows.map_err(fault::of)?.into_iter().map(Row::Postgres).collect())
+                Ok(rows
+                    .map_err(fault::of)?
+                    .into_iter()
+                    .map(Row::Postgres)
+                    .collect())
             }
         }
     }
@@ -208,8 +215,7 @@ impl Db {
 
     /// How many rows a change touched.
     pub async fn execute(&self, sql: &str, values: Vec<Value>) -> Result<u64> {
-        let sql = in_dialect(self.is_postgres(), sql);
-        check(&values)?;
+        let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Db::Sqlite { writer, .. } => {
                 let done = bound!(Sqlite, sql, values).execute(writer).await;
@@ -227,7 +233,10 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
             Db::Sqlite { writer, .. } => Tx::Sqlite {
-                tx: writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault::of)?,
+                tx: writer
+                    .begin_with("BEGIN IMMEDIATE")
+                    .await
+                    .map_err(fault::of)?,
             },
             Db::Postgres { pool } => Tx::Postgres {
                 tx: pool.begin().await.map_err(fault::of)?,
@@ -238,15 +247,27 @@ impl Db {
 
 impl Tx {
     pub async fn all(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>> {
-        check(&values)?;
+        let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Tx::Sqlite { tx } => {
-                let rows = bound!(Sqlite, in_dialect(false, sql), values).fetch_all(&mut **tx).await;
-                Ok(rows.map_err(fault::of)?.into_iter().map(Row::Sqlite).collect())
+                let rows = bound!(Sqlite, sql, values)
+                    .fetch_all(&mut **tx)
+                    .await;
+                Ok(rows
+                    .map_err(fault::of)?
+                    .into_iter()
+                    .map(Row::Sqlite)
+                    .collect())
             }
             Tx::Postgres { tx } => {
-                let rows = bound!(Postgres, in_dialect(true, sql), values).fetch_all(&mut **tx).await;
-                Ok(rows.map_err(fault::of)?.into_iter().map(Row::Postgres).collect())
+                let rows = bound!(Postgres, sql, values)
+                    .fetch_all(&mut **tx)
+                    .await;
+                Ok(rows
+                    .map_err(fault::of)?
+                    .into_iter()
+                    .map(Row::Postgres)
+                    .collect())
             }
         }
     }
@@ -260,14 +281,18 @@ impl Tx {
     }
 
     pub async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<u64> {
-        check(&values)?;
+        let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Tx::Sqlite { tx } => {
-                let done = bound!(Sqlite, in_dialect(false, sql), values).execute(&mut **tx).await;
+                let done = bound!(Sqlite, sql, values)
+                    .execute(&mut **tx)
+                    .await;
                 Ok(done.map_err(fault::of)?.rows_affected())
             }
             Tx::Postgres { tx } => {
-                let done = bound!(Postgres, in_dialect(true, sql), values).execute(&mut **tx).await;
+                let done = bound!(Postgres, sql, values)
+                    .execute(&mut **tx)
+                    .await;
                 Ok(done.map_err(fault::of)?.rows_affected())
             }
         }
@@ -277,10 +302,16 @@ impl Tx {
     pub async fn script(&mut self, sql: &'static str) -> Result<()> {
         match self {
             Tx::Sqlite { tx } => {
-                sqlx::raw_sql(sql).execute(&mut **tx).await.map_err(fault::of)?;
+                sqlx::raw_sql(sql)
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(fault::of)?;
             }
             Tx::Postgres { tx } => {
-                sqlx::raw_sql(sql).execute(&mut **tx).await.map_err(fault::of)?;
+                sqlx::raw_sql(sql)
+                    .execute(&mut **tx)
+                    .await
+                    .map_err(fault::of)?;
             }
         }
         Ok(())
@@ -301,7 +332,9 @@ impl Tx {
 /// `($1, $2), ($3, $4)` for two rows of two columns.
 pub(crate) fn rows_of_placeholders(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
-        let cells: Vec<_> = (1..=columns).map(|cell| format!("${}", row * columns + cell)).collect();
+        let cells: Vec<_> = (1..=columns)
+            .map(|cell| format!("${}", row * columns + cell))
+            .collect();
         format!("({})", cells.join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
@@ -315,6 +348,15 @@ pub(crate) fn placeholders(first: usize, count: usize) -> String {
 
 pub(crate) fn missing(what: &str) -> Error {
     Error::missing(format!("{what} not found"))
+}
+
+/// The text to send, if the values may be bound to it.
+fn prepare(postgres: bool, sql: &str, values: &[Value]) -> Result<String> {
+    check(values)?;
+    let sql = in_dialect(postgres, sql);
+    #[cfg(test)]
+    crate::suite::note_statement(&sql, values);
+    Ok(sql)
 }
 
 fn in_dialect(postgres: bool, sql: &str) -> String {
@@ -337,15 +379,19 @@ fn in_dialect(postgres: bool, sql: &str) -> String {
 
 fn reads(sql: &str) -> bool {
     let sql = sql.trim_start();
-    ["SELECT", "WITH", "EXPLAIN"].iter().any(|word| sql.starts_with(word))
+    ["SELECT", "WITH", "EXPLAIN"]
+        .iter()
+        .any(|word| sql.starts_with(word))
 }
 
 /// PostgreSQL cannot store the character NUL in text; SQLite could, and both shall do the same.
 fn check(values: &[Value]) -> Result<()> {
     let nul = |value: &Value| matches!(value, Value::Text(Some(text)) if text.contains('\0'));
     if values.iter().any(nul) {
-        return Err(Error::config("text with the character NUL cannot be stored")
-            .hint("remove the character \\u0000"));
+        return Err(
+            Error::config("text with the character NUL cannot be stored")
+                .hint("remove the character \\u0000"),
+        );
     }
     Ok(())
 }

@@ -63,7 +63,10 @@ impl Entities<'_> {
                 kind: row.word("kind")?,
                 id,
                 organization_id: organization,
-                parents: sync.map(|sync| (EntityKind::BulkSync, sync)).into_iter().collect(),
+                parents: sync
+                    .map(|sync| (EntityKind::BulkSync, sync))
+                    .into_iter()
+                    .collect(),
                 detail: row.maybe_text("detail")?,
             }));
         }

@@ -75,7 +75,13 @@ impl Events<'_> {
             "SELECT * FROM events WHERE organization_id = $1{conditions}
              ORDER BY created_at DESC, id DESC LIMIT $2"
         );
-        self.0.db().all(&sql, values).await?.iter().map(event_of).collect()
+        self.0
+            .db()
+            .all(&sql, values)
+            .await?
+            .iter()
+            .map(event_of)
+            .collect()
     }
 }
 
@@ -119,7 +125,9 @@ pub(crate) async fn of_execution(
     if matches!(kind, "bulk_sync.failed" | "bulk_sync.completed_with_error") {
         payload["error"] = json!(error.unwrap_or_default());
     }
-    insert(tx, execution.organization_id, kind, &payload).await.map(drop)
+    insert(tx, execution.organization_id, kind, &payload)
+        .await
+        .map(drop)
 }
 
 async fn insert(tx: &mut Tx, organization: Uuid, kind: &str, payload: &Json) -> Result<Event> {
@@ -128,7 +136,13 @@ async fn insert(tx: &mut Tx, organization: Uuid, kind: &str, payload: &Json) -> 
             "event",
             "INSERT INTO events (id, organization_id, type, payload, created_at)
              VALUES ($1, $2, $3, $4, $5) RETURNING *",
-            values![Uuid::now_v7(), organization, kind, payload.to_string(), clock::now()],
+            values![
+                Uuid::now_v7(),
+                organization,
+                kind,
+                payload.to_string(),
+                clock::now()
+            ],
         )
         .await?;
     event_of(&row)

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tideway_core::{Error, Result, destination::Disposition};
 use uuid::Uuid;
 
@@ -234,7 +233,11 @@ impl Executions<'_> {
     pub async fn get(&self, organization: Uuid, sync: Uuid, id: Uuid) -> Result<Execution> {
         let sql = "SELECT * FROM executions
                    WHERE organization_id = $1 AND sync_id = $2 AND id = $3";
-        let rows = self.0.db().all(sql, values![organization, sync, id]).await?;
+        let rows = self
+            .0
+            .db()
+            .all(sql, values![organization, sync, id])
+            .await?;
         self.with_schemas(&rows).await?.pop().ok_or_else(missing)
     }
 
@@ -251,7 +254,11 @@ impl Executions<'_> {
             true => ("executions up", ">", "ASC"),
             false => ("executions", "<", "DESC"),
         };
-        let terminal = if filter.only_terminal { "AND completed_at IS NOT NULL" } else { "" };
+        let terminal = if filter.only_terminal {
+            "AND completed_at IS NOT NULL"
+        } else {
+            ""
+        };
         let place = page::begin(page, list, filter.ascending)?;
         let sql = format!(
             "SELECT * FROM executions
@@ -261,7 +268,9 @@ impl Executions<'_> {
         let values = values![sync, place.at(), place.id(), i64::from(page.limit) + 1];
         let rows = self.0.db().all(&sql, values).await?;
         let items = self.with_schemas(&rows).await?;
-        Ok(page::end(items, page, list, |item| Place::new(item.created_at, item.id)))
+        Ok(page::end(items, page, list, |item| {
+            Place::new(item.created_at, item.id)
+        }))
     }
 
     /// Syncs that never ran are left out.
@@ -310,7 +319,10 @@ impl Executions<'_> {
             );
             let values = ids.iter().map(|id| (*id).into()).collect();
             for row in self.0.db().all(&sql, values).await? {
-                schemas.entry(row.id("execution_id")?).or_default().push(schema_of(&row)?);
+                schemas
+                    .entry(row.id("execution_id")?)
+                    .or_default()
+                    .push(schema_of(&row)?);
             }
         }
         for execution in &mut executions {

@@ -20,18 +20,20 @@ pub(crate) fn of_opening(error: sqlx::Error) -> Error {
 fn meaning(error: &sqlx::Error) -> (Kind, &'static str) {
     match error {
         sqlx::Error::Database(inner) => of_database(inner.as_ref()),
-        sqlx::Error::PoolTimedOut => {
-            (Kind::Timeout, "the metadata database had no free connection in time")
-        }
+        sqlx::Error::PoolTimedOut => (
+            Kind::Timeout,
+            "the metadata database had no free connection in time",
+        ),
         sqlx::Error::Io(_)
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_) => {
             (Kind::Unavailable, "the metadata database cannot be reached")
         }
-        sqlx::Error::Tls(_) => {
-            (Kind::Unavailable, "the metadata database cannot be reached by TLS")
-        }
+        sqlx::Error::Tls(_) => (
+            Kind::Unavailable,
+            "the metadata database cannot be reached by TLS",
+        ),
         _ => (Kind::Bug, "the metadata database refused a statement"),
     }
 }
@@ -41,26 +43,46 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> (Kind, &'static str) {
         return (Kind::Conflict, "this exists already");
     }
     if error.is_foreign_key_violation() {
-        return (Kind::Conflict, "something that this belongs to is gone or still in use");
+        return (
+            Kind::Conflict,
+            "something that this belongs to is gone or still in use",
+        );
     }
     let code = error.code().unwrap_or_default();
-    let postgres = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some();
-    if postgres { of_sqlstate(&code) } else { of_sqlite(&code) }
+    let postgres = error
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .is_some();
+    if postgres {
+        of_sqlstate(&code)
+    } else {
+        of_sqlite(&code)
+    }
 }
 
 fn of_sqlstate(code: &str) -> (Kind, &'static str) {
     match code {
-        "28000" | "28P01" => (Kind::Auth, "the metadata database refuses our user or password"),
+        "28000" | "28P01" => (
+            Kind::Auth,
+            "the metadata database refuses our user or password",
+        ),
         "3D000" => (Kind::Missing, "the metadata database does not exist"),
-        "42501" => (Kind::Permission, "the metadata database does not let us do this"),
-        "40001" | "40P01" | "55P03" | "57014" => {
-            (Kind::Unavailable, "the metadata database gave up on a statement")
-        }
-        "53100" => (Kind::Full, "the metadata database has no room left on its disk"),
+        "42501" => (
+            Kind::Permission,
+            "the metadata database does not let us do this",
+        ),
+        "40001" | "40P01" | "55P03" | "57014" => (
+            Kind::Unavailable,
+            "the metadata database gave up on a statement",
+        ),
+        "53100" => (
+            Kind::Full,
+            "the metadata database has no room left on its disk",
+        ),
         "22021" | "22P05" => (Kind::Config, "text holds a character that cannot be stored"),
-        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => {
-            (Kind::Unavailable, "the metadata database is not available now")
-        }
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (
+            Kind::Unavailable,
+            "the metadata database is not available now",
+        ),
         _ => (Kind::Bug, "the metadata database refused a statement"),
     }
 }
@@ -68,11 +90,20 @@ fn of_sqlstate(code: &str) -> (Kind, &'static str) {
 /// SQLite's extended result codes keep the plain one in their lowest byte.
 fn of_sqlite(code: &str) -> (Kind, &'static str) {
     match code.parse::<u32>().unwrap_or_default() & 0xff {
-        5 | 6 => (Kind::Unavailable, "the metadata database is locked by another process"),
+        5 | 6 => (
+            Kind::Unavailable,
+            "the metadata database is locked by another process",
+        ),
         3 | 8 => (Kind::Permission, "the metadata database cannot be written"),
-        10 => (Kind::Unavailable, "the metadata database's disk gave an error"),
+        10 => (
+            Kind::Unavailable,
+            "the metadata database's disk gave an error",
+        ),
         11 | 26 => (Kind::Data, "the file is not an intact SQLite database"),
-        13 => (Kind::Full, "the metadata database has no room left on its disk"),
+        13 => (
+            Kind::Full,
+            "the metadata database has no room left on its disk",
+        ),
         14 => (Kind::Unavailable, "the metadata database cannot be opened"),
         _ => (Kind::Bug, "the metadata database refused a statement"),
     }

@@ -45,7 +45,12 @@ pub struct StoredResponse {
 
 impl std::fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StoredResponse({}, {} bytes)", self.status, self.body.len())
+        write!(
+            f,
+            "StoredResponse({}, {} bytes)",
+            self.status,
+            self.body.len()
+        )
     }
 }
 
@@ -63,7 +68,11 @@ impl Idempotency<'_> {
     /// first request has no answer yet, and with Config (field `Idempotency-Key`) if the
     /// key came with another request.
     pub async fn begin(&self, scope: Uuid, key: &str, request: &Request) -> Result<Begun> {
-        let ticket = Ticket { scope, key: key.to_owned(), id: Uuid::now_v7() };
+        let ticket = Ticket {
+            scope,
+            key: key.to_owned(),
+            id: Uuid::now_v7(),
+        };
         let mut tx = self.0.db().begin().await?;
         let inserted = insert(&mut tx, &ticket, request).await?;
         let sql = format!(
@@ -78,16 +87,22 @@ impl Idempotency<'_> {
             return Ok(Begun::Fresh(ticket));
         }
         if !same_request(&row, request)? {
-            return Err(Error::config("this key was sent with a different request before")
-                .hint("use a new key for a new request")
-                .field(FIELD));
+            return Err(
+                Error::config("this key was sent with a different request before")
+                    .hint("use a new key for a new request")
+                    .field(FIELD),
+            );
         }
         if row.maybe_time("finished_at")?.is_none() {
-            return Err(Error::conflict("the first request with this key is being worked on")
-                .field(FIELD));
+            return Err(
+                Error::conflict("the first request with this key is being worked on").field(FIELD),
+            );
         }
         let sealed = secrets::of_row(&row)?;
-        let plain = self.0.open_secret(row.id("ticket")?, RESPONSE, &sealed).await?;
+        let plain = self
+            .0
+            .open_secret(row.id("ticket")?, RESPONSE, &sealed)
+            .await?;
         let response = serde_json::from_slice(&plain)
             .map_err(|_| Error::bug("a stored answer cannot be read"))?;
         Ok(Begun::Replay(response))
@@ -105,7 +120,9 @@ impl Idempotency<'_> {
             )
             .await?;
         if mine > 0 {
-            self.0.put_secret(&mut tx, ticket.id, RESPONSE, plain.as_bytes()).await?;
+            self.0
+                .put_secret(&mut tx, ticket.id, RESPONSE, plain.as_bytes())
+                .await?;
         }
         tx.commit().await
     }
@@ -114,7 +131,10 @@ impl Idempotency<'_> {
     pub async fn abandon(&self, ticket: &Ticket) -> Result<()> {
         let sql = "DELETE FROM idempotency_keys
                    WHERE scope = $1 AND key = $2 AND ticket = $3 AND finished_at IS NULL";
-        self.0.db().execute(sql, values![ticket.scope, &ticket.key, ticket.id]).await?;
+        self.0
+            .db()
+            .execute(sql, values![ticket.scope, &ticket.key, ticket.id])
+            .await?;
         Ok(())
     }
 }

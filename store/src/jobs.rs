@@ -68,13 +68,22 @@ impl Jobs<'_> {
         };
         let sql = "UPDATE jobs SET status = $2, result = $3, error = $4, updated_at = $5
                    WHERE id = $1 AND status IN ('created', 'running')";
-        self.0.db().execute(sql, values![id, status, result, error, clock::now()]).await?;
+        self.0
+            .db()
+            .execute(sql, values![id, status, result, error, clock::now()])
+            .await?;
         Ok(())
     }
 
     pub async fn get(&self, organization: Uuid, kind: &str, id: Uuid) -> Result<Job> {
         let sql = "SELECT * FROM jobs WHERE organization_id = $1 AND type = $2 AND id = $3";
-        job_of(&self.0.db().one("job", sql, values![organization, kind, id]).await?)
+        job_of(
+            &self
+                .0
+                .db()
+                .one("job", sql, values![organization, kind, id])
+                .await?,
+        )
     }
 
     /// Fails jobs that have shown no life since `before`: their process is gone.
@@ -82,7 +91,10 @@ impl Jobs<'_> {
         let sql = "UPDATE jobs SET status = 'failed', error = 'the server was restarted',
                      updated_at = $2
                    WHERE updated_at < $1 AND status IN ('created', 'running')";
-        self.0.db().execute(sql, values![before, clock::now()]).await
+        self.0
+            .db()
+            .execute(sql, values![before, clock::now()])
+            .await
     }
 }
 

@@ -53,12 +53,18 @@ impl Keyring {
         }
         require_private(&file)?;
         let keys = parse(&read(&file)?)?;
-        Ok(Keyring { keys: Arc::new(RwLock::new(keys)), file: Some(file) })
+        Ok(Keyring {
+            keys: Arc::new(RwLock::new(keys)),
+            file: Some(file),
+        })
     }
 
     /// Keys as `TIDEWAY_ENCRYPTION_KEY` lists them.
     pub fn parse(list: &str) -> Result<Keyring> {
-        Ok(Keyring { keys: Arc::new(RwLock::new(parse(list)?)), file: None })
+        Ok(Keyring {
+            keys: Arc::new(RwLock::new(parse(list)?)),
+            file: None,
+        })
     }
 
     /// A key that lives as long as this process, for tests.
@@ -124,7 +130,10 @@ impl fmt::Debug for Keyring {
 /// At least one key, each once.
 fn parse(list: &str) -> Result<Vec<MasterKey>> {
     let mut keys: Vec<MasterKey> = Vec::new();
-    for word in list.split([',', '\n', '\r', ' ', '\t']).filter(|word| !word.is_empty()) {
+    for word in list
+        .split([',', '\n', '\r', ' ', '\t'])
+        .filter(|word| !word.is_empty())
+    {
         let key = MasterKey::new(decode(word)?);
         if !keys.contains(&key) {
             keys.push(key);
@@ -138,8 +147,14 @@ fn parse(list: &str) -> Result<Vec<MasterKey>> {
 
 impl MasterKey {
     fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        let digest = Sha256::new().chain_update("tideway key id").chain_update(*bytes).finalize();
-        MasterKey { id: hex::encode(&digest[..8]), bytes }
+        let digest = Sha256::new()
+            .chain_update("tideway key id")
+            .chain_update(*bytes)
+            .finalize();
+        MasterKey {
+            id: hex::encode(&digest[..8]),
+            bytes,
+        }
     }
 }
 
@@ -220,19 +235,27 @@ fn sync_folder(file: &Path) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<String>> {
-    fs::read_to_string(file).map(Zeroizing::new).map_err(|error| unreadable(file, error))
+    fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|error| unreadable(file, error))
 }
 
 #[cfg(unix)]
 fn require_private(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(file).map_err(|error| unreadable(file, error))?.permissions().mode();
+    let mode = fs::metadata(file)
+        .map_err(|error| unreadable(file, error))?
+        .permissions()
+        .mode();
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    Err(Error::config(format!("others can read the encryption key in {}", file.display()))
-        .hint(format!("chmod 600 {}", file.display()))
-        .field(FIELD))
+    Err(Error::config(format!(
+        "others can read the encryption key in {}",
+        file.display()
+    ))
+    .hint(format!("chmod 600 {}", file.display()))
+    .field(FIELD))
 }
 
 #[cfg(not(unix))]

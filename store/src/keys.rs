@@ -39,7 +39,10 @@ pub struct ApiKey {
 pub fn generate() -> Result<Secret> {
     let mut bytes = zeroize::Zeroizing::new([0u8; 32]);
     crate::keyring::fill(bytes.as_mut_slice())?;
-    Ok(Secret::new(format!("tideway_{}", URL_SAFE_NO_PAD.encode(*bytes))))
+    Ok(Secret::new(format!(
+        "tideway_{}",
+        URL_SAFE_NO_PAD.encode(*bytes)
+    )))
 }
 
 pub struct Keys<'a>(pub(crate) &'a Store);
@@ -85,7 +88,10 @@ impl Keys<'_> {
 
     /// The deployment key used for one organization, which must exist.
     pub async fn authenticate_for(&self, organization: Uuid, key: &str) -> Result<Option<Actor>> {
-        let found = self.find(key).await?.filter(|key| key.organization_id.is_none());
+        let found = self
+            .find(key)
+            .await?
+            .filter(|key| key.organization_id.is_none());
         let Some(found) = found else {
             return Ok(None);
         };
@@ -123,7 +129,13 @@ impl Keys<'_> {
     /// The keys of the organization's users, oldest first.
     pub async fn list(&self, organization: Uuid) -> Result<Vec<ApiKey>> {
         let sql = "SELECT * FROM api_keys WHERE organization_id = $1 ORDER BY created_at, id";
-        self.0.db().all(sql, values![organization]).await?.iter().map(key_of).collect()
+        self.0
+            .db()
+            .all(sql, values![organization])
+            .await?
+            .iter()
+            .map(key_of)
+            .collect()
     }
 
     pub async fn revoke(&self, organization: Uuid, id: Uuid) -> Result<()> {
@@ -148,7 +160,10 @@ impl Keys<'_> {
 
     async fn touch(&self, key: &ApiKey) -> Result<()> {
         let now = clock::now();
-        if key.last_used_at.is_some_and(|used| now - used < USE_PRECISION) {
+        if key
+            .last_used_at
+            .is_some_and(|used| now - used < USE_PRECISION)
+        {
             return Ok(());
         }
         let sql = "UPDATE api_keys SET last_used_at = $1 WHERE id = $2";
@@ -175,9 +190,11 @@ impl Owner {
 /// Makes `secret` the one key that the settings fix for this owner.
 pub(crate) async fn fix(tx: &mut Tx, owner: Owner, secret: &Secret, field: &str) -> Result<()> {
     if secret.expose().len() < SHORTEST_KEY {
-        return Err(Error::config(format!("a key needs at least {SHORTEST_KEY} characters"))
-            .hint("make one with: openssl rand -hex 32")
-            .field(field));
+        return Err(
+            Error::config(format!("a key needs at least {SHORTEST_KEY} characters"))
+                .hint("make one with: openssl rand -hex 32")
+                .field(field),
+        );
     }
     let hash = hash(secret.expose());
     let (_, user) = owner.ids();
@@ -189,7 +206,9 @@ pub(crate) async fn fix(tx: &mut Tx, owner: Owner, secret: &Secret, field: &str)
     .await?;
     let sql = "SELECT user_id FROM api_keys WHERE hash = $1";
     match tx.maybe(sql, values![&hash]).await? {
-        None => insert(tx, owner, "fixed by the settings", secret, true).await.map(drop),
+        None => insert(tx, owner, "fixed by the settings", secret, true)
+            .await
+            .map(drop),
         Some(row) if row.maybe_id("user_id")? == user => Ok(()),
         Some(_) => Err(Error::config("this key is somebody else's already")
             .hint("choose different values for TIDEWAY_API_KEY and TIDEWAY_DEPLOYMENT_KEY")

@@ -118,10 +118,23 @@ impl Queue<'_> {
     }
 
     async fn claimed(&self, lease: Lease) -> Result<Claim> {
-        let Lease { organization_id, sync_id, execution_id, .. } = lease;
+        let Lease {
+            organization_id,
+            sync_id,
+            execution_id,
+            ..
+        } = lease;
         let sync = self.0.bulk_syncs().get(organization_id, sync_id).await?;
-        let execution = self.0.executions().get(organization_id, sync_id, execution_id).await?;
-        Ok(Claim { lease, execution, sync })
+        let execution = self
+            .0
+            .executions()
+            .get(organization_id, sync_id, execution_id)
+            .await?;
+        Ok(Claim {
+            lease,
+            execution,
+            sync,
+        })
     }
 
     /// Extends the lease to `hold` from now and tells what is to be stopped. Fails with
@@ -146,7 +159,8 @@ impl Queue<'_> {
         guard(&mut tx, lease).await?;
         let sql = "UPDATE executions SET worker = NULL, claimable_at = {now} + $2, updated_at = $3
                    WHERE id = $1";
-        tx.execute(sql, values![lease.execution_id, pause, clock::now()]).await?;
+        tx.execute(sql, values![lease.execution_id, pause, clock::now()])
+            .await?;
         wake::announce(&mut tx).await?;
         tx.commit().await?;
         self.0.ring();
@@ -161,22 +175,36 @@ impl Queue<'_> {
         message: Option<&str>,
     ) -> Result<()> {
         if status.terminal() {
-            return Err(Error::bug(format!("{} is for finish to set", status.word())));
+            return Err(Error::bug(format!(
+                "{} is for finish to set",
+                status.word()
+            )));
         }
         let mut tx = self.0.db().begin().await?;
         guard(&mut tx, lease).await?;
         let sql = "UPDATE executions SET status_message = $3, updated_at = $4,
                      status = CASE WHEN cancel_requested THEN 'canceling' ELSE $2 END
                    WHERE id = $1";
-        tx.execute(sql, values![lease.execution_id, status, message.map(printable), clock::now()]).await?;
+        tx.execute(
+            sql,
+            values![
+                lease.execution_id,
+                status,
+                message.map(printable),
+                clock::now()
+            ],
+        )
+        .await?;
         tx.commit().await
     }
 
     /// Keeps where a schema stands; the times of its states are noted by themselves.
     pub async fn save_schema(&self, lease: &Lease, progress: &SchemaProgress) -> Result<()> {
         let now = clock::now();
-        let waiting =
-            matches!(progress.status, ExecutionStatus::Created | ExecutionStatus::Scheduled);
+        let waiting = matches!(
+            progress.status,
+            ExecutionStatus::Created | ExecutionStatus::Scheduled
+        );
         let started = (!waiting).then_some(now);
         let completed = progress.status.terminal().then_some(now);
         let mut tx = self.0.db().begin().await?;
@@ -224,7 +252,10 @@ impl Queue<'_> {
         message: Option<&str>,
     ) -> Result<Execution> {
         if !status.terminal() {
-            return Err(Error::bug(format!("an execution cannot end as {}", status.word())));
+            return Err(Error::bug(format!(
+                "an execution cannot end as {}",
+                status.word()
+            )));
         }
         let left = match status {
             ExecutionStatus::Canceled => ExecutionStatus::Canceled,
@@ -235,7 +266,8 @@ impl Queue<'_> {
         guard(&mut tx, lease).await?;
         let sql = "UPDATE schema_executions SET status = $2, completed_at = $3, updated_at = $3
                    WHERE execution_id = $1 AND completed_at IS NULL";
-        tx.execute(sql, values![lease.execution_id, left, now]).await?;
+        tx.execute(sql, values![lease.execution_id, left, now])
+            .await?;
         let row = tx
             .one(
                 "execution",
@@ -249,7 +281,10 @@ impl Queue<'_> {
         wake::announce(&mut tx).await?;
         tx.commit().await?;
         self.0.ring();
-        self.0.executions().get(lease.organization_id, lease.sync_id, lease.execution_id).await
+        self.0
+            .executions()
+            .get(lease.organization_id, lease.sync_id, lease.execution_id)
+            .await
     }
 }
 
@@ -258,7 +293,10 @@ impl Queue<'_> {
 pub(crate) async fn guard(tx: &mut Tx, lease: &Lease) -> Result<()> {
     let sql = "SELECT id FROM executions
                WHERE id = $1 AND fence = $2 AND worker IS NOT NULL {for_update}";
-    tx.maybe(sql, values![lease.execution_id, lease.fence]).await?.map(drop).ok_or_else(fenced)
+    tx.maybe(sql, values![lease.execution_id, lease.fence])
+        .await?
+        .map(drop)
+        .ok_or_else(fenced)
 }
 
 fn fenced() -> Error {

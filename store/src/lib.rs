@@ -25,6 +25,7 @@ mod lease;
 mod logs;
 mod migrate;
 mod page;
+mod obfuscation;
 mod people;
 mod prune;
 mod row;
@@ -32,6 +33,7 @@ mod schedules;
 mod secrets;
 mod sync_schemas;
 mod syncs;
+mod timing;
 mod user_fields;
 mod wake;
 mod words;
@@ -64,16 +66,14 @@ pub use logs::{LogEntry, Logs, NewLogEntry};
 pub use page::{Page, PageRequest};
 pub use people::{Actor, ActorKind, Author, Organization, Organizations, User};
 pub use prune::{Pruned, Retention};
-pub use schedules::{
-    Fired, Frequency, RunAfter, Schedule, ScheduleDraft, ScheduleMode, Schedules, SelectiveMode,
-    Timing,
-};
+pub use schedules::{Fired, Schedule, ScheduleDraft, Schedules};
 pub use secrets::{Configuration, Rotation};
 pub use sync_schemas::{FieldSelection, RowFilter, SyncSchema, SyncSchemas};
 pub use syncs::{
     BulkSync, BulkSyncs, Discover, ErrorHandling, NormalizeNames, SyncDraft, SyncFilter, SyncName,
     SyncSettings,
 };
+pub use timing::{Frequency, RunAfter, ScheduleMode, SelectiveMode, Timing};
 pub use user_fields::{KeyField, UserField};
 pub use wake::Wake;
 
@@ -131,7 +131,10 @@ impl Store {
 
     /// The database answers.
     pub async fn ready(&self) -> Result<()> {
-        self.db().one("answer", "SELECT 1 AS answer", values![]).await.map(drop)
+        self.db()
+            .one("answer", "SELECT 1 AS answer", values![])
+            .await
+            .map(drop)
     }
 
     /// Ends all connections; calls that follow fail.
@@ -142,7 +145,11 @@ impl Store {
 
     /// `sqlite` or `postgresql`, for logs and diagnosis.
     pub fn kind(&self) -> &'static str {
-        if self.db().is_postgres() { "postgresql" } else { "sqlite" }
+        if self.db().is_postgres() {
+            "postgresql"
+        } else {
+            "sqlite"
+        }
     }
 
     fn db(&self) -> &Db {

@@ -60,7 +60,10 @@ impl Logs<'_> {
         after: Option<i64>,
         limit: u32,
     ) -> Result<Vec<LogEntry>> {
-        self.0.executions().get(organization, sync, execution).await?;
+        self.0
+            .executions()
+            .get(organization, sync, execution)
+            .await?;
         let mut conditions = "execution_id = $1".to_owned();
         let mut values = values![execution];
         if let Some(schema_id) = schema_id {
@@ -94,7 +97,10 @@ impl Logs<'_> {
         limit: u32,
     ) -> Result<Vec<LogEntry>> {
         let sql = "SELECT id FROM connections WHERE organization_id = $1 AND id = $2";
-        self.0.db().one("connection", sql, values![organization, connection]).await?;
+        self.0
+            .db()
+            .one("connection", sql, values![organization, connection])
+            .await?;
         let mut conditions = "connection_id = $1".to_owned();
         let mut values = values![connection];
         if let Some(sync) = sync {

@@ -47,13 +47,20 @@ pub(crate) async fn migrate(db: &Db) -> Result<()> {
         values![],
     )
     .await?;
-    let rows = tx.all("SELECT name, checksum FROM migrations ORDER BY name", values![]).await?;
+    let rows = tx
+        .all(
+            "SELECT name, checksum FROM migrations ORDER BY name",
+            values![],
+        )
+        .await?;
     for row in &rows {
         check(&row.text("name")?, &row.text("checksum")?, tx.is_postgres())?;
     }
     for migration in MIGRATIONS.iter().skip(rows.len()) {
         let script = migration.script(tx.is_postgres());
-        tx.script(script).await.map_err(|error| error.while_(migration.name))?;
+        tx.script(script)
+            .await
+            .map_err(|error| error.while_(migration.name))?;
         tx.execute(
             "INSERT INTO migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
             values![migration.name, checksum(script), clock::now()],
@@ -68,7 +75,11 @@ pub(crate) async fn migrate(db: &Db) -> Result<()> {
 /// SQLite's write transactions do so anyway.
 pub(crate) async fn lock(tx: &mut Tx) -> Result<()> {
     if tx.is_postgres() {
-        tx.all("SELECT pg_advisory_xact_lock($1)::TEXT AS held", values![LOCK]).await?;
+        tx.all(
+            "SELECT pg_advisory_xact_lock($1)::TEXT AS held",
+            values![LOCK],
+        )
+        .await?;
     }
     Ok(())
 }
@@ -82,7 +93,9 @@ fn check(name: &str, applied: &str, postgres: bool) -> Result<()> {
         .field("database_url"));
     };
     if checksum(migration.script(postgres)) != applied {
-        return Err(Error::bug(format!("migration {name} is not what it was when it ran here")));
+        return Err(Error::bug(format!(
+            "migration {name} is not what it was when it ran here"
+        )));
     }
     Ok(())
 }

@@ -18,7 +18,10 @@ pub struct PageRequest {
 
 impl PageRequest {
     pub fn new(limit: u32, token: Option<&str>) -> Self {
-        PageRequest { limit: limit.max(1), token: token.map(str::to_owned) }
+        PageRequest {
+            limit: limit.max(1),
+            token: token.map(str::to_owned),
+        }
     }
 }
 
@@ -48,14 +51,23 @@ const VERSION: u16 = 1;
 
 impl Place {
     pub fn new(at: DateTime<Utc>, id: Uuid) -> Self {
-        Place { at: at.timestamp_micros(), id }
+        Place {
+            at: at.timestamp_micros(),
+            id,
+        }
     }
 
     /// Times before and after everything, for the first page.
     pub fn end(ascending: bool) -> Self {
         match ascending {
-            true => Place { at: i64::MIN, id: Uuid::nil() },
-            false => Place { at: i64::MAX, id: Uuid::max() },
+            true => Place {
+                at: i64::MIN,
+                id: Uuid::nil(),
+            },
+            false => Place {
+                at: i64::MAX,
+                id: Uuid::max(),
+            },
         }
     }
 
@@ -78,9 +90,11 @@ pub(crate) fn begin(request: &PageRequest, list: &str, ascending: bool) -> Resul
     let token = token.and_then(|bytes| serde_json::from_slice::<Token>(&bytes).ok());
     match token {
         Some(token) if token.v == VERSION && token.list == list => Ok(token.place),
-        _ => Err(Error::config("the page token is not one that this list gave")
-            .hint("leave page_token out to begin with the first page")
-            .field("page_token")),
+        _ => Err(
+            Error::config("the page token is not one that this list gave")
+                .hint("leave page_token out to begin with the first page")
+                .field("page_token"),
+        ),
     }
 }
 
@@ -96,7 +110,11 @@ pub(crate) fn end<T>(
     items.truncate(limit);
     let last = items.last().filter(|_| more);
     let next = last.map(|last| {
-        let token = Token { v: VERSION, list: list.to_owned(), place: place(last) };
+        let token = Token {
+            v: VERSION,
+            list: list.to_owned(),
+            place: place(last),
+        };
         let json = serde_json::to_vec(&token).unwrap_or_default();
         URL_SAFE_NO_PAD.encode(json)
     });

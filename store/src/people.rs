@@ -58,7 +58,11 @@ pub struct Author {
 impl Author {
     /// Tideway itself, for instance its scheduler.
     pub fn system() -> Self {
-        Author { kind: ActorKind::System, id: Uuid::nil(), name: "Tideway".to_owned() }
+        Author {
+            kind: ActorKind::System,
+            id: Uuid::nil(),
+            name: "Tideway".to_owned(),
+        }
     }
 
     pub(crate) fn json(&self) -> Result<String> {
@@ -93,7 +97,11 @@ impl Actor {
             (None, Some(id)) => (id, self.organization_name.clone().unwrap_or_default()),
             (None, None) => return Author::system(),
         };
-        Author { kind: self.kind, id, name }
+        Author {
+            kind: self.kind,
+            id,
+            name,
+        }
     }
 }
 
@@ -108,7 +116,13 @@ impl Organizations<'_> {
     /// All, oldest first.
     pub async fn list(&self) -> Result<Vec<Organization>> {
         let sql = "SELECT * FROM organizations ORDER BY created_at, id";
-        self.0.db().all(sql, values![]).await?.iter().map(organization_of).collect()
+        self.0
+            .db()
+            .all(sql, values![])
+            .await?
+            .iter()
+            .map(organization_of)
+            .collect()
     }
 
     pub async fn create(&self, name: &str) -> Result<Organization> {
@@ -120,13 +134,25 @@ impl Organizations<'_> {
 
     pub async fn user(&self, organization: Uuid, id: Uuid) -> Result<User> {
         let sql = "SELECT * FROM users WHERE organization_id = $1 AND id = $2";
-        user_of(&self.0.db().one("user", sql, values![organization, id]).await?)
+        user_of(
+            &self
+                .0
+                .db()
+                .one("user", sql, values![organization, id])
+                .await?,
+        )
     }
 
     /// All of the organization, oldest first.
     pub async fn users(&self, organization: Uuid) -> Result<Vec<User>> {
         let sql = "SELECT * FROM users WHERE organization_id = $1 ORDER BY created_at, id";
-        self.0.db().all(sql, values![organization]).await?.iter().map(user_of).collect()
+        self.0
+            .db()
+            .all(sql, values![organization])
+            .await?
+            .iter()
+            .map(user_of)
+            .collect()
     }
 
     /// Fails with Conflict if the organization has a user of this address.
@@ -168,7 +194,14 @@ pub(crate) async fn insert_user(
             "user",
             "INSERT INTO users (id, organization_id, email, name, role, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $6) RETURNING *",
-            values![Uuid::now_v7(), organization, email, name, role, clock::now()],
+            values![
+                Uuid::now_v7(),
+                organization,
+                email,
+                name,
+                role,
+                clock::now()
+            ],
         )
         .await?;
     user_of(&row)

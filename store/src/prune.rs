@@ -52,7 +52,9 @@ impl Store {
             events: db.execute(events, values![now - retention.events]).await?,
             logs: db.execute(logs, values![now - retention.logs]).await?,
             jobs: db.execute(jobs, values![now - retention.jobs]).await?,
-            idempotency: db.execute(keys, values![now - retention.idempotency]).await?,
+            idempotency: db
+                .execute(keys, values![now - retention.idempotency])
+                .await?,
             calls: db.execute(calls, values![now - retention.calls]).await?,
         };
         let orphans = format!(

@@ -49,7 +49,8 @@ impl Row {
 
     pub fn maybe_id(&self, name: &str) -> Result<Option<Uuid>> {
         let text = self.maybe_text(name)?;
-        text.map(|text| Uuid::parse_str(&text).map_err(|_| unreadable(name))).transpose()
+        text.map(|text| Uuid::parse_str(&text).map_err(|_| unreadable(name)))
+            .transpose()
     }
 
     pub fn id(&self, name: &str) -> Result<Uuid> {
@@ -74,12 +75,14 @@ impl Row {
     pub fn maybe_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let text = self.maybe_text(name)?;
         // The cause is left out: serde's words may quote the value.
-        text.map(|text| serde_json::from_str(&text).map_err(|_| unreadable(name))).transpose()
+        text.map(|text| serde_json::from_str(&text).map_err(|_| unreadable(name)))
+            .transpose()
     }
 
     pub fn maybe_word<T: Word>(&self, name: &str) -> Result<Option<T>> {
         let text = self.maybe_text(name)?;
-        text.map(|text| T::of_word(&text).ok_or_else(|| unreadable(name))).transpose()
+        text.map(|text| T::of_word(&text).ok_or_else(|| unreadable(name)))
+            .transpose()
     }
 
     pub fn word<T: Word>(&self, name: &str) -> Result<T> {
@@ -88,5 +91,7 @@ impl Row {
 }
 
 fn unreadable(name: &str) -> Error {
-    Error::bug(format!("column {name} of the metadata database cannot be read"))
+    Error::bug(format!(
+        "column {name} of the metadata database cannot be read"
+    ))
 }

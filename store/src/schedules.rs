@@ -4,96 +4,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tideway_core::{Error, Result};
 use uuid::Uuid;
 
 use crate::{
-    Author, ExecutionDraft, Store, clock,
+    Author, ExecutionDraft, RunAfter, ScheduleMode, SelectiveMode, Store, Timing, clock,
     db::{Tx, placeholders, values},
     executions,
     row::Row,
     syncs, wake,
-    words::words,
 };
-
-words! {
-    pub enum Frequency {
-        Manual = "manual",
-        /// As soon as may be, at most every five minutes.
-        Continuous = "continuous",
-        Hourly = "hourly",
-        Daily = "daily",
-        Weekly = "weekly",
-        Custom = "custom",
-        Builder = "builder",
-        /// When other syncs have ended.
-        RunAfter = "runafter",
-        Multi = "multi",
-        DbtCloud = "dbtcloud",
-    }
-}
-
-words! {
-    /// Which fields a firing carries.
-    pub enum SelectiveMode {
-        None = "none",
-        IncrementalFields = "incrementalFields",
-        NonIncrementalFields = "nonincrementalFields",
-    }
-}
-
-words! {
-    /// How a firing begins.
-    pub enum ScheduleMode {
-        Normal = "normal",
-        Refetch = "refetch",
-        Resync = "resync",
-        Rebuild = "rebuild",
-    }
-}
-
-/// The parts of a time, as crontab atoms in UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timing {
-    pub frequency: Frequency,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub minute: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hour: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub day_of_week: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub day_of_month: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub month: Option<String>,
-    /// A whole cron expression, where one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cron: Option<String>,
-}
-
-impl Timing {
-    pub fn new(frequency: Frequency) -> Self {
-        Timing {
-            frequency,
-            minute: None,
-            hour: None,
-            day_of_week: None,
-            day_of_month: None,
-            month: None,
-            cron: None,
-        }
-    }
-}
-
-/// The syncs whose end fires a schedule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct RunAfter {
-    pub bulk_sync_ids: Vec<Uuid>,
-    /// Model syncs.
-    pub sync_ids: Vec<Uuid>,
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
@@ -109,7 +29,7 @@ pub struct Schedule {
     pub resync_mode: ScheduleMode,
     pub run_after: RunAfter,
     pub run_after_success_only: bool,
-    /// The dbt Cloud connection, for [`Frequency::DbtCloud`].
+    /// The dbt Cloud connection, for [`crate::Frequency::DbtCloud`].
     pub connection_id: Option<Uuid>,
     pub job_id: Option<String>,
     /// None where nothing but an event fires it, or where it is not planned yet.
@@ -179,13 +99,22 @@ impl Schedules<'_> {
         self.0.bulk_syncs().get(organization, sync).await?;
         let sql = "SELECT * FROM schedules WHERE sync_id = $1
                    ORDER BY CASE WHEN is_default THEN 0 ELSE 1 END, created_at, id";
-        self.0.db().all(sql, values![sync]).await?.iter().map(schedule_of).collect()
+        self.0
+            .db()
+            .all(sql, values![sync])
+            .await?
+            .iter()
+            .map(schedule_of)
+            .collect()
     }
 
     pub async fn get(&self, organization: Uuid, sync: Uuid, id: Uuid) -> Result<Schedule> {
-        let sql =
-            "SELECT * FROM schedules WHERE organization_id = $1 AND sync_id = $2 AND id = $3";
-        let row = self.0.db().maybe(sql, values![organization, sync, id]).await?;
+        let sql = "SELECT * FROM schedules WHERE organization_id = $1 AND sync_id = $2 AND id = $3";
+        let row = self
+            .0
+            .db()
+            .maybe(sql, values![organization, sync, id])
+            .await?;
         schedule_of(&row.ok_or_else(missing)?)
     }
 
@@ -223,7 +152,12 @@ impl Schedules<'_> {
 
     pub async fn delete(&self, organization: Uuid, sync: Uuid, id: Uuid) -> Result<()> {
         let sql = "DELETE FROM schedules WHERE organization_id = $1 AND sync_id = $2 AND id = $3";
-        match self.0.db().execute(sql, values![organization, sync, id]).await? {
+        match self
+            .0
+            .db()
+            .execute(sql, values![organization, sync, id])
+            .await?
+        {
             0 => Err(missing()),
             _ => Ok(()),
         }
@@ -260,14 +194,24 @@ impl Schedules<'_> {
         let sql = "SELECT schedules.* FROM schedules
                    JOIN bulk_syncs ON bulk_syncs.id = sync_id AND active = TRUE
                    WHERE planned = FALSE ORDER BY schedules.updated_at LIMIT $1";
-        self.0.db().all(sql, values![limit]).await?.iter().map(schedule_of).collect()
+        self.0
+            .db()
+            .all(sql, values![limit])
+            .await?
+            .iter()
+            .map(schedule_of)
+            .collect()
     }
 
     /// Sets when it fires next. False if the schedule was changed after `seen` was read.
     pub async fn plan(&self, seen: &Schedule, next: Option<DateTime<Utc>>) -> Result<bool> {
         let sql = "UPDATE schedules SET planned = TRUE, next_fire_at = $3
                    WHERE id = $1 AND updated_at = $2 AND planned = FALSE";
-        let planned = self.0.db().execute(sql, values![seen.id, seen.updated_at, next]).await?;
+        let planned = self
+            .0
+            .db()
+            .execute(sql, values![seen.id, seen.updated_at, next])
+            .await?;
         Ok(planned > 0)
     }
 
@@ -278,7 +222,13 @@ impl Schedules<'_> {
                    WHERE next_fire_at <= $1 AND planned = TRUE
                    ORDER BY next_fire_at LIMIT $2";
         let values = values![clock::now(), limit];
-        self.0.db().all(sql, values).await?.iter().map(schedule_of).collect()
+        self.0
+            .db()
+            .all(sql, values)
+            .await?
+            .iter()
+            .map(schedule_of)
+            .collect()
     }
 
     /// Queues an execution and sets the next firing, both or neither. `seen` is what
@@ -325,7 +275,13 @@ impl Schedules<'_> {
                    JOIN bulk_syncs ON bulk_syncs.id = schedules.sync_id AND active = TRUE
                    WHERE after_sync_id = $1 AND frequency = 'runafter'
                    ORDER BY schedules.created_at, schedules.id";
-        self.0.db().all(sql, values![sync]).await?.iter().map(schedule_of).collect()
+        self.0
+            .db()
+            .all(sql, values![sync])
+            .await?
+            .iter()
+            .map(schedule_of)
+            .collect()
     }
 }
 
@@ -338,10 +294,14 @@ pub(crate) async fn replace(
     drafts: &[ScheduleDraft],
 ) -> Result<()> {
     let kept: Vec<Uuid> = drafts.iter().filter_map(|draft| draft.id).collect();
-    for row in tx.all("SELECT id FROM schedules WHERE sync_id = $1", values![sync]).await? {
+    for row in tx
+        .all("SELECT id FROM schedules WHERE sync_id = $1", values![sync])
+        .await?
+    {
         let id = row.id("id")?;
         if !kept.contains(&id) {
-            tx.execute("DELETE FROM schedules WHERE id = $1", values![id]).await?;
+            tx.execute("DELETE FROM schedules WHERE id = $1", values![id])
+                .await?;
         }
     }
     // The default may move from one schedule to another.
@@ -350,7 +310,9 @@ pub(crate) async fn replace(
     for draft in drafts {
         match draft.id {
             Some(id) => change(tx, sync, id, author, draft).await?,
-            None => insert(tx, organization, sync, author, draft).await.map(drop)?,
+            None => insert(tx, organization, sync, author, draft)
+                .await
+                .map(drop)?,
         }
     }
     Ok(())
@@ -440,7 +402,11 @@ async fn change(
     if changed == 0 {
         return Err(missing());
     }
-    tx.execute("DELETE FROM schedule_triggers WHERE schedule_id = $1", values![id]).await?;
+    tx.execute(
+        "DELETE FROM schedule_triggers WHERE schedule_id = $1",
+        values![id],
+    )
+    .await?;
     put_triggers(tx, id, &draft.run_after).await
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     Store,
     db::{Tx, values},
-    keyring::{KEY_BYTES, Keyring, MasterKey, fill},
+    keyring::{KEY_BYTES, MasterKey, fill},
     row::Row,
 };
 
@@ -97,7 +97,13 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (record_id, purpose) DO UPDATE SET key_id = excluded.key_id,
                wrapped_key = excluded.wrapped_key, ciphertext = excluded.ciphertext",
-            values![record, purpose, sealed.key_id, sealed.wrapped_key, sealed.ciphertext],
+            values![
+                record,
+                purpose,
+                sealed.key_id,
+                sealed.wrapped_key,
+                sealed.ciphertext
+            ],
         )
         .await?;
         Ok(())
@@ -111,7 +117,11 @@ impl Store {
     ) -> Result<Zeroizing<Vec<u8>>> {
         let key = self.master_key(&sealed.key_id).await?;
         let data_key = unwrap_key(&key, record, purpose, &sealed.wrapped_key)?;
-        decrypt(&data_key, &payload_context(record, purpose), &sealed.ciphertext)
+        decrypt(
+            &data_key,
+            &payload_context(record, purpose),
+            &sealed.ciphertext,
+        )
     }
 
     async fn master_key(&self, id: &str) -> Result<MasterKey> {
@@ -120,9 +130,11 @@ impl Store {
         }
         self.keyring().refresh().await?;
         self.keyring().find(id).ok_or_else(|| {
-            Error::config(format!("the encryption key {id} that the database uses is missing"))
-                .hint("start with the encryption key or the key file of this database")
-                .field("encryption_key")
+            Error::config(format!(
+                "the encryption key {id} that the database uses is missing"
+            ))
+            .hint("start with the encryption key or the key file of this database")
+            .field("encryption_key")
         })
     }
 
@@ -133,10 +145,13 @@ impl Store {
         crate::migrate::lock(&mut tx).await?;
         let sql = format!("SELECT {COLUMNS} FROM secrets WHERE record_id = $1 AND purpose = $2");
         let Some(row) = tx.maybe(&sql, values![Uuid::nil(), CANARY]).await? else {
-            self.put_secret(&mut tx, Uuid::nil(), CANARY, b"tideway").await?;
+            self.put_secret(&mut tx, Uuid::nil(), CANARY, b"tideway")
+                .await?;
             return tx.commit().await;
         };
-        self.open_secret(Uuid::nil(), CANARY, &of_row(&row)?).await.map(drop)
+        self.open_secret(Uuid::nil(), CANARY, &of_row(&row)?)
+            .await
+            .map(drop)
     }
 
     /// Wraps every data key with the newest master key. Safe to stop and repeat at any
@@ -152,9 +167,15 @@ impl Store {
                 break;
             }
         }
-        let row = self.db().one("count", "SELECT COUNT(*) AS total FROM secrets", values![]);
+        let row = self
+            .db()
+            .one("count", "SELECT COUNT(*) AS total FROM secrets", values![]);
         let total = u64::try_from(row.await?.int("total")?).unwrap_or_default();
-        Ok(Rotation { key_id: newest.id, rewrapped, total })
+        Ok(Rotation {
+            key_id: newest.id,
+            rewrapped,
+            total,
+        })
     }
 
     async fn rotate_batch(&self, newest: &MasterKey) -> Result<u64> {
@@ -184,7 +205,8 @@ impl Store {
 
 /// To be called where the record itself is deleted.
 pub(crate) async fn forget(tx: &mut Tx, record: Uuid) -> Result<()> {
-    tx.execute("DELETE FROM secrets WHERE record_id = $1", values![record]).await?;
+    tx.execute("DELETE FROM secrets WHERE record_id = $1", values![record])
+        .await?;
     Ok(())
 }
 
@@ -194,12 +216,20 @@ fn seal(key: &MasterKey, record: Uuid, purpose: &str, plain: &[u8]) -> Result<Se
     Ok(Sealed {
         key_id: key.id.clone(),
         wrapped_key: wrap_key(key, record, purpose, data_key.as_slice())?,
-        ciphertext: encrypt(data_key.as_slice(), &payload_context(record, purpose), plain)?,
+        ciphertext: encrypt(
+            data_key.as_slice(),
+            &payload_context(record, purpose),
+            plain,
+        )?,
     })
 }
 
 fn wrap_key(key: &MasterKey, record: Uuid, purpose: &str, data_key: &[u8]) -> Result<String> {
-    encrypt(key.bytes.as_slice(), &key_context(record, purpose, &key.id), data_key)
+    encrypt(
+        key.bytes.as_slice(),
+        &key_context(record, purpose, &key.id),
+        data_key,
+    )
 }
 
 fn unwrap_key(
@@ -208,7 +238,11 @@ fn unwrap_key(
     purpose: &str,
     wrapped: &str,
 ) -> Result<Zeroizing<Vec<u8>>> {
-    decrypt(key.bytes.as_slice(), &key_context(record, purpose, &key.id), wrapped)
+    decrypt(
+        key.bytes.as_slice(),
+        &key_context(record, purpose, &key.id),
+        wrapped,
+    )
 }
 
 fn payload_context(record: Uuid, purpose: &str) -> String {
@@ -223,7 +257,10 @@ fn key_context(record: Uuid, purpose: &str, key_id: &str) -> String {
 fn encrypt(key: &[u8], context: &str, plain: &[u8]) -> Result<String> {
     let mut nonce = [0u8; NONCE_BYTES];
     fill(&mut nonce)?;
-    let payload = Payload { msg: plain, aad: context.as_bytes() };
+    let payload = Payload {
+        msg: plain,
+        aad: context.as_bytes(),
+    };
     let body = cipher(key)?
         .encrypt(Nonce::from_slice(&nonce), payload)
         .map_err(|_| Error::bug("a secret could not be encrypted"))?;
@@ -241,7 +278,10 @@ fn decrypt(key: &[u8], context: &str, text: &str) -> Result<Zeroizing<Vec<u8>>> 
         return Err(damaged());
     }
     let (nonce, body) = rest.split_at(NONCE_BYTES);
-    let payload = Payload { msg: body, aad: context.as_bytes() };
+    let payload = Payload {
+        msg: body,
+        aad: context.as_bytes(),
+    };
     let plain = cipher(key)?.decrypt(Nonce::from_slice(nonce), payload);
     plain.map(Zeroizing::new).map_err(|_| damaged())
 }

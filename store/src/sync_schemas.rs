@@ -98,15 +98,16 @@ impl SyncSchemas<'_> {
             values.push(enabled.into());
         }
         sql += " ORDER BY schema_id";
-        self.0.db().all(&sql, values).await?.iter().map(schema_of).collect()
+        self.0
+            .db()
+            .all(&sql, values)
+            .await?
+            .iter()
+            .map(schema_of)
+            .collect()
     }
 
-    pub async fn get(
-        &self,
-        organization: Uuid,
-        sync: Uuid,
-        schema_id: &str,
-    ) -> Result<SyncSchema> {
+    pub async fn get(&self, organization: Uuid, sync: Uuid, schema_id: &str) -> Result<SyncSchema> {
         let row = self
             .0
             .db()
@@ -153,7 +154,8 @@ impl SyncSchemas<'_> {
 }
 
 pub(crate) async fn replace(tx: &mut Tx, sync: Uuid, schemas: &[SyncSchema]) -> Result<()> {
-    tx.execute("DELETE FROM sync_schemas WHERE sync_id = $1", values![sync]).await?;
+    tx.execute("DELETE FROM sync_schemas WHERE sync_id = $1", values![sync])
+        .await?;
     put(tx, sync, schemas).await
 }
 

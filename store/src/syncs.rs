@@ -116,7 +116,10 @@ pub struct SyncName {
 
 impl SyncName {
     pub(crate) fn of_row(row: &Row) -> Result<Self> {
-        Ok(SyncName { id: row.id("id")?, name: row.text("name")? })
+        Ok(SyncName {
+            id: row.id("id")?,
+            name: row.text("name")?,
+        })
     }
 }
 
@@ -225,8 +228,12 @@ impl BulkSyncs<'_> {
         page: &PageRequest,
     ) -> Result<Page<BulkSync>> {
         let place = page::begin(page, LIST, false)?;
-        let mut values =
-            values![organization, place.at(), place.id(), i64::from(page.limit) + 1];
+        let mut values = values![
+            organization,
+            place.at(),
+            place.id(),
+            i64::from(page.limit) + 1
+        ];
         let mut conditions = String::new();
         if let Some(active) = filter.active {
             values.push(active.into());
@@ -245,7 +252,9 @@ impl BulkSyncs<'_> {
         );
         let rows = self.0.db().all(&sql, values).await?;
         let items = rows.iter().map(sync_of).collect::<Result<Vec<_>>>()?;
-        Ok(page::end(items, page, LIST, |item| Place::new(item.updated_at, item.id)))
+        Ok(page::end(items, page, LIST, |item| {
+            Place::new(item.updated_at, item.id)
+        }))
     }
 
     /// All of the organization, oldest first.
@@ -263,7 +272,13 @@ impl BulkSyncs<'_> {
                 &format!(" AND (source_connection_id = ${n} OR destination_connection_id = ${n})");
         }
         sql += " ORDER BY created_at, id";
-        self.0.db().all(&sql, values).await?.iter().map(SyncName::of_row).collect()
+        self.0
+            .db()
+            .all(&sql, values)
+            .await?
+            .iter()
+            .map(SyncName::of_row)
+            .collect()
     }
 
     /// Switches schedules on or off. A running execution is not touched.
@@ -293,7 +308,9 @@ impl BulkSyncs<'_> {
     pub async fn delete(&self, organization: Uuid, id: Uuid) -> Result<()> {
         let mut tx = self.0.db().begin().await?;
         let sql = "SELECT id FROM bulk_syncs WHERE organization_id = $1 AND id = $2";
-        tx.maybe(sql, values![organization, id]).await?.ok_or_else(missing)?;
+        tx.maybe(sql, values![organization, id])
+            .await?
+            .ok_or_else(missing)?;
         delete(&mut tx, id).await?;
         tx.commit().await
     }
@@ -335,14 +352,16 @@ pub(crate) async fn require(tx: &mut Tx, organization: Uuid, id: Uuid) -> Result
 pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<()> {
     let sql = "SELECT id FROM executions WHERE sync_id = $1 AND completed_at IS NULL {for_update}";
     tx.all(sql, values![id]).await?;
-    tx.execute("DELETE FROM bulk_syncs WHERE id = $1", values![id]).await?;
+    tx.execute("DELETE FROM bulk_syncs WHERE id = $1", values![id])
+        .await?;
     Ok(())
 }
 
 /// A changed schema or schedule is a change of its sync.
 pub(crate) async fn touch(tx: &mut Tx, id: Uuid, author: &Author) -> Result<()> {
     let sql = "UPDATE bulk_syncs SET updated_at = $2, updated_by = $3 WHERE id = $1";
-    tx.execute(sql, values![id, clock::now(), author.json()?]).await?;
+    tx.execute(sql, values![id, clock::now(), author.json()?])
+        .await?;
     Ok(())
 }
 

@@ -67,7 +67,9 @@ impl Catalogs<'_> {
                 values![organization, connection],
             )
             .await?;
-        rows.iter().map(|row| Ok((row.text("schema_id")?, row.json("fields")?))).collect()
+        rows.iter()
+            .map(|row| Ok((row.text("schema_id")?, row.json("fields")?)))
+            .collect()
     }
 
     /// Takes the place of an earlier override of the table.
@@ -122,16 +124,19 @@ impl Catalogs<'_> {
             .await?;
         let mut fields: BTreeMap<String, Vec<UserField>> = BTreeMap::new();
         for row in rows {
-            fields.entry(row.text("schema_id")?).or_default().push(UserField {
-                field_id: row.text("field_id")?,
-                label: row.text("label")?,
-                kind: row.text("type")?,
-                path: row.maybe_text("path")?,
-                definition: row.maybe_json("definition")?,
-                example: row.maybe_json("example")?,
-                created_at: row.time("created_at")?,
-                updated_at: row.time("updated_at")?,
-            });
+            fields
+                .entry(row.text("schema_id")?)
+                .or_default()
+                .push(UserField {
+                    field_id: row.text("field_id")?,
+                    label: row.text("label")?,
+                    kind: row.text("type")?,
+                    path: row.maybe_text("path")?,
+                    definition: row.maybe_json("definition")?,
+                    example: row.maybe_json("example")?,
+                    created_at: row.time("created_at")?,
+                    updated_at: row.time("updated_at")?,
+                });
         }
         Ok(fields)
     }
@@ -183,7 +188,11 @@ impl Catalogs<'_> {
         connections::require(&mut tx, organization, connection).await?;
         let sql = "DELETE FROM user_fields
                    WHERE connection_id = $1 AND schema_id = $2 AND field_id = $3";
-        if tx.execute(sql, values![connection, schema_id, field_id]).await? == 0 {
+        if tx
+            .execute(sql, values![connection, schema_id, field_id])
+            .await?
+            == 0
+        {
             return Err(crate::db::missing("field"));
         }
         tx.commit().await

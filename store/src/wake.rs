@@ -100,7 +100,8 @@ impl Store {
 /// Makes the end of this transaction ring in the processes that listen.
 pub(crate) async fn announce(tx: &mut Tx) -> Result<()> {
     if tx.is_postgres() {
-        tx.all("SELECT pg_notify($1, '')::TEXT AS told", values![CHANNEL]).await?;
+        tx.all("SELECT pg_notify($1, '')::TEXT AS told", values![CHANNEL])
+            .await?;
     }
     Ok(())
 }

@@ -15,10 +15,37 @@ impl Work {
     /// Discovers anew and stores what is found. One refresh at a time per connection: a
     /// second caller gets `Conflict`.
     pub async fn refresh_catalog(&self, stored: &StoredConnection) -> Result<Catalog> {
-        if !self.store.catalogs().start_refresh(stored.organization_id, stored.id, LONGEST).await? {
+        if !self.begin_refresh(stored).await? {
             return Err(Error::conflict("a refresh of this connection's schemas is under way"));
         }
-        let found = self.discover(stored).await;
+        self.finish_refresh(stored).await
+    }
+
+    /// The same, going on after it has answered. False where a refresh is under way, which
+    /// serves as well.
+    pub async fn refresh_in_background(&self, stored: &StoredConnection) -> Result<bool> {
+        if !self.begin_refresh(stored).await? {
+            return Ok(false);
+        }
+        let (work, stored) = (self.clone(), stored.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = work.finish_refresh(&stored).await {
+                tracing::warn!(connection = %stored.id, %error, "the schemas were not refreshed");
+            }
+        });
+        Ok(true)
+    }
+
+    async fn begin_refresh(&self, stored: &StoredConnection) -> Result<bool> {
+        self.store.catalogs().start_refresh(stored.organization_id, stored.id, LONGEST).await
+    }
+
+    /// A process that stops does not leave the refresh standing as one under way.
+    async fn finish_refresh(&self, stored: &StoredConnection) -> Result<Catalog> {
+        let found = tokio::select! {
+            found = self.discover(stored) => found,
+            () = self.stop.cancelled() => Err(Error::cancelled()),
+        };
         self.store.catalogs().finish_refresh(stored.id, found.as_ref()).await?;
         found
     }

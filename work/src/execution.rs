@@ -205,7 +205,7 @@ impl Work {
             observer.log(Level::Info, &id, format!("new field {field}, {message}"), json!({}));
             let schema = schemas.iter_mut().find(|schema| schema.schema_id == id);
             if let Some(fields) = schema.and_then(|schema| schema.fields.as_mut()) {
-                fields.push(FieldSelection { enabled: taken_in, ..FieldSelection::new(&field) });
+                fields.push(field_selection(field, taken_in));
                 changed.insert(id);
             }
         }
@@ -335,7 +335,7 @@ fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
     let selected = match execution.selective_mode {
         SelectiveMode::None => true,
         SelectiveMode::IncrementalFields => incremental,
-        SelectiveMode::NonincrementalFields => !incremental,
+        SelectiveMode::NonIncrementalFields => !incremental,
     };
     // A schema that an earlier attempt has completed is done.
     let done = execution.schemas.iter().any(|earlier| {
@@ -361,9 +361,9 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
             .filters
             .iter()
             .map(|filter| FilterSpec {
-                field_id: filter.field_id.clone(),
+                field_id: filter.field_id.clone().unwrap_or_default(),
                 function: filter.function.clone(),
-                value: filter.value.clone(),
+                value: filter.value.clone().unwrap_or_default(),
             })
             .collect(),
         tracking_field: schema.tracking_field.clone().filter(|field| !field.is_empty()),
@@ -372,6 +372,10 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
         disable_cutoff: schema.disable_data_cutoff,
         key_override,
     }
+}
+
+fn field_selection(id: String, enabled: bool) -> FieldSelection {
+    FieldSelection { id, enabled, obfuscated: false, user_output_name: None, output_name: None }
 }
 
 /// What the sync knew of a table. Without a list of fields it takes all there are.

@@ -76,16 +76,16 @@ impl StoreObserver {
         let outcome = seen.outcome.clone().unwrap_or_default();
         SchemaProgress {
             schema_id,
-            output_name: Some(seen.output_name.clone()),
+            output_name: seen.output_name.clone(),
             status: seen.status,
             status_message: seen.message.clone(),
-            record_count: meter.rows_read.load(Relaxed) as i64,
-            error_count: i64::from(seen.status == ExecutionStatus::Failed),
-            warning_count: meter.warnings.load(Relaxed) as i64,
-            inserted: outcome.inserted as i64,
-            updated: outcome.updated as i64,
-            deleted: outcome.deleted as i64,
-            bytes: meter.bytes_read.load(Relaxed) as i64,
+            record_count: meter.rows_read.load(Relaxed),
+            error_count: u64::from(seen.status == ExecutionStatus::Failed),
+            warning_count: meter.warnings.load(Relaxed),
+            inserted: outcome.inserted,
+            updated: outcome.updated,
+            deleted: outcome.deleted,
+            bytes: meter.bytes_read.load(Relaxed),
         }
     }
 }

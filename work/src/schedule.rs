@@ -42,9 +42,9 @@ fn pattern(timing: &Timing) -> Result<Option<String>> {
     Ok(Some(match timing.frequency {
         Frequency::Manual
         | Frequency::Continuous
-        | Frequency::Runafter
+        | Frequency::RunAfter
         | Frequency::Multi
-        | Frequency::Dbtcloud => return Ok(None),
+        | Frequency::DbtCloud => return Ok(None),
         Frequency::Hourly => format!("{} * * * *", minute()),
         Frequency::Daily => format!("{} {} * * *", minute(), hour()),
         Frequency::Weekly => {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn timing(frequency: Frequency) -> Timing {
-        Timing { frequency, ..Timing::default() }
+        Timing::new(frequency)
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn next(schedule: &Schedule) -> Option<chrono::DateTime<Utc>> {
 /// Gives new and changed schedules their first time.
 async fn plan(work: &Work) -> Result<()> {
     for schedule in work.store.schedules().unplanned(AT_ONCE).await? {
-        work.store.schedules().plan(schedule.id, schedule.updated_at, next(&schedule)).await?;
+        work.store.schedules().plan(&schedule, next(&schedule)).await?;
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ async fn follow(work: &Work) -> Result<()> {
             .into_iter()
             .filter(|schedule| follows(schedule, &ended))
             .map(|schedule| {
-                let draft = draft(&schedule, Trigger::Runafter);
+                let draft = draft(&schedule, Trigger::RunAfter);
                 (schedule.organization_id, schedule.sync_id, draft)
             })
             .collect();

@@ -1,3 +1,4 @@
 //! `/api/me`: who is calling.
 
+pub mod routes;
 pub mod wire;

@@ -1,3 +1,8 @@
 //! `/api/connections/{id}/schemas`: the tables and objects that a connection holds.
 
+mod document;
+mod fields;
+pub mod held;
+pub mod routes;
+pub mod view;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use rusqlite::types::ValueRef;
 use tideway_core::{
-    Catalog, Column, Error, LogicalType, Result, Table, TableId, schema::TableKind, source::Scope,
+    Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId, schema::TableKind, source::Scope,
 };
 
 use crate::{
@@ -40,7 +40,7 @@ pub struct DescribedColumn {
     /// The expression after DEFAULT.
     pub default: Option<String>,
     /// Place in the primary key, from 1; 0 is outside it.
-    pub key_place: usize,
+    pub key_place: i64,
     pub generated: bool,
 }
 
@@ -58,7 +58,7 @@ impl Described {
     }
 
     /// `INTEGER PRIMARY KEY`: the column is the row's number, and always an integer.
-    fn is_row_number(&self, column: &DescribedColumn) -> bool {
+    pub fn is_row_number(&self, column: &DescribedColumn) -> bool {
         column.key_place == 1
             && !self.without_rowid
             && self.key().len() == 1
@@ -163,7 +163,9 @@ fn readable(handle: &Handle, relation: Described) -> Result<Option<Table>> {
     match table {
         Ok(table) if table.columns.is_empty() => Ok(None),
         Ok(table) => Ok(Some(table)),
-        Err(error) if kind != Relation::Table && error.kind != tideway_core::Kind::Data => {
+        Err(error)
+            if kind != Relation::Table && matches!(error.kind, Kind::Drift | Kind::Bug) =>
+        {
             tracing::warn!(table = name, %error, "left out, as it cannot be read");
             Ok(None)
         }
@@ -291,14 +293,18 @@ impl Profile {
             ValueRef::Text(_) => self.seen.text = true,
             ValueRef::Blob(_) => self.seen.blob = true,
         }
+        let before = self.candidates.first().copied();
         if self.candidates.len() > 1 {
             self.candidates.retain(|logical| value::fits(*logical, value));
         }
-        if self.key
-            && !self.ambiguous
-            && let (ValueRef::Text(text), Some(logical)) = (value, self.candidates.first())
-        {
-            self.ambiguous = !canonical(*logical, text);
+        let now = self.candidates.first().copied();
+        if self.key && now != before {
+            // Texts were told apart as another type; only plain text and bytes tell all apart.
+            self.ambiguous =
+                self.seen.text && !matches!(now, Some(LogicalType::Text | LogicalType::Binary));
+        }
+        if let (true, ValueRef::Text(text), Some(logical)) = (self.key, value, now) {
+            self.ambiguous |= !canonical(logical, text);
         }
     }
 

@@ -1,0 +1,112 @@
+//! Executions as they are shown.
+
+use tideway_core::destination::Disposition;
+use tideway_store as store;
+
+use super::wire::{
+    CancelAccepted, Execution, ExecutionStatus, FetchMode, OutputDisposition, ResyncMode,
+    SchemaExecution, SchemaExecutionStatus, SchemaOverview,
+};
+
+mirrored!(store::ExecutionStatus, ExecutionStatus:
+    Created, Scheduled, Running, Exporting, Canceling, Canceled, Completed, Failed, Processing,
+    Errors, Interrupted);
+mirrored!(store::ResyncMode, ResyncMode: Refetch, Resync, Rebuild);
+mirrored!(store::FetchMode, FetchMode: None, Incremental, Full);
+mirrored!(Disposition, OutputDisposition: Retain, Truncate, Rebuild);
+
+/// A schema has two states less than an execution: it goes on until it is canceled, and
+/// with errors it has failed.
+impl From<store::ExecutionStatus> for SchemaExecutionStatus {
+    fn from(stored: store::ExecutionStatus) -> Self {
+        use store::ExecutionStatus as Stored;
+        match stored {
+            Stored::Created => Self::Created,
+            Stored::Scheduled => Self::Scheduled,
+            Stored::Running | Stored::Canceling => Self::Running,
+            Stored::Exporting => Self::Exporting,
+            Stored::Canceled => Self::Canceled,
+            Stored::Completed => Self::Completed,
+            Stored::Failed | Stored::Errors => Self::Failed,
+            Stored::Processing => Self::Processing,
+            Stored::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+pub fn execution(stored: store::Execution) -> Execution {
+    let version = stored.version.as_deref();
+    Execution {
+        completed_at: stored.completed_at,
+        created_at: stored.created_at,
+        error_count: stored.error_count(),
+        fetch_mode: stored.fetch_mode.into(),
+        id: stored.id,
+        is_partial: stored.partial(),
+        is_resync: stored.resync(),
+        is_test: stored.test,
+        output_disposition: stored.output_disposition().into(),
+        record_count: stored.record_count(),
+        schemas: stored
+            .schemas
+            .iter()
+            .map(|schema| schema_execution(schema, version))
+            .collect(),
+        started_at: stored.started_at,
+        status: stored.status.into(),
+        kind: stored.trigger.word().to_owned(),
+        updated_at: stored.updated_at,
+        warning_count: stored.warning_count(),
+        version: stored.version,
+        status_message: stored.status_message,
+    }
+}
+
+fn schema_execution(stored: &store::SchemaExecution, version: Option<&str>) -> SchemaExecution {
+    SchemaExecution {
+        completed_at: stored.completed_at,
+        created_at: stored.created_at,
+        error_count: stored.error_count,
+        output_name: stored.output_name.clone(),
+        record_count: stored.record_count,
+        schema: stored.schema_id.clone(),
+        started_at: stored.started_at,
+        status: stored.status.into(),
+        status_message: stored.status_message.clone(),
+        updated_at: stored.updated_at,
+        version: version.map(str::to_owned),
+        warning_count: stored.warning_count,
+    }
+}
+
+pub fn schema_overview(
+    execution: &store::Execution,
+    stored: &store::SchemaExecution,
+) -> SchemaOverview {
+    SchemaOverview {
+        completed_at: stored.completed_at,
+        error_count: stored.error_count,
+        execution_id: execution.id,
+        record_count: stored.record_count,
+        schema: stored.schema_id.clone(),
+        started_at: stored.started_at,
+        status: stored.status.into(),
+        status_message: stored.status_message.clone(),
+        warning_count: stored.warning_count,
+    }
+}
+
+impl CancelAccepted {
+    /// What became of the wish to cancel; `None` where nothing runs.
+    pub fn of(execution: Option<&store::Execution>) -> Self {
+        let message = match execution.map(|execution| execution.status) {
+            None => "nothing is running",
+            Some(store::ExecutionStatus::Canceled) => "the execution is canceled",
+            Some(status) if status.terminal() => "the execution had ended already",
+            Some(_) => "the execution will be canceled",
+        };
+        CancelAccepted {
+            message: message.to_owned(),
+        }
+    }
+}

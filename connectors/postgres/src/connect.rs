@@ -1,0 +1,252 @@
+//! Opening sessions.
+
+mod check;
+mod explain;
+mod tls;
+
+use std::{
+    net::SocketAddr,
+    ops::{Deref, DerefMut},
+    sync::Mutex,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use tideway_core::{
+    Capabilities, Connection, Error, Result, WriteMode,
+    capability::Replay,
+    connector::{CheckReport, ConnectCx, Roles},
+    naming::NamePolicy,
+};
+use tokio::task::AbortHandle;
+use tokio_postgres::{Client, NoTls, config::SslMode as DriverMode, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use self::explain::explain;
+use crate::config::Config;
+
+/// For looking the name up, the TCP handshake, TLS and signing in together.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Sessions that wait for hours (a snapshot's holder) must not be forgotten by routers.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Identifiers are cut to 63 bytes by every server that was not rebuilt.
+const NAMES: NamePolicy = NamePolicy::new(63, false);
+/// Sessions at once; servers often allow a hundred to all clients together.
+const LANES: usize = 8;
+
+/// Makes every session alike, whatever the role's or the database's own settings are, so
+/// that text forms are unambiguous, names mean what they say and nothing is cut off.
+const SETTINGS: &str = "\
+SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; \
+SET extra_float_digits = 3; SET bytea_output = 'hex'; SET standard_conforming_strings = on; \
+SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0; \
+SET idle_in_transaction_session_timeout = 0; \
+SELECT pg_catalog.set_config('search_path', '', false); \
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+WHERE name IN ('jit', 'idle_session_timeout', 'transaction_timeout'); \
+SHOW server_version_num";
+
+/// A live link to one database. Every [`Postgres::client`] is a session of its own.
+pub struct Postgres {
+    pub(crate) config: Config,
+    driver: tokio_postgres::Config,
+    /// `None` where sslmode is `disable`.
+    tls: Option<MakeRustlsConnect>,
+    capabilities: Capabilities,
+    /// The session that showed that the settings work, for whoever asks first.
+    spare: Mutex<Option<Session>>,
+}
+
+/// One session at the server. Dropping it ends the session after the statement that runs.
+pub struct Session {
+    client: Client,
+    driver: AbortHandle,
+    /// `server_version_num`: 150018 is 15.18.
+    pub version: u32,
+}
+
+impl Session {
+    /// Ends the session at once, in the middle of whatever the server is sending.
+    pub fn hang_up(&self) {
+        self.driver.abort();
+    }
+
+    /// Runs statements without parameters and results.
+    pub async fn run(&self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(explain)
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Postgres {
+    /// Signs in once, so that wrong settings show at once.
+    ///
+    /// # Errors
+    /// As [`Postgres::client`], and `Config` for certificates that cannot be read.
+    pub async fn open(config: Config, cx: &ConnectCx) -> Result<Postgres> {
+        let postgres = Postgres::prepare(config, cx).await?;
+        let session = postgres.client().await?;
+        postgres.keep(session);
+        Ok(postgres)
+    }
+
+    async fn prepare(config: Config, cx: &ConnectCx) -> Result<Postgres> {
+        config.validate()?;
+        let settings = config.clone();
+        // The system's certificates are read from disk.
+        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
+            .await
+            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let mut driver = tokio_postgres::Config::new();
+        driver
+            .user(&config.username)
+            .password(config.password.expose())
+            .dbname(&config.database)
+            .port(config.port)
+            .application_name(match cx.purpose.as_str() {
+                "" => "tideway",
+                purpose => purpose,
+            })
+            .keepalives_idle(KEEPALIVE)
+            .ssl_mode(match tls {
+                Some(_) => DriverMode::Require,
+                None => DriverMode::Disable,
+            });
+        Ok(Postgres {
+            config,
+            driver,
+            tls,
+            capabilities: Capabilities {
+                incremental: true,
+                namespaces: true,
+                replay: Replay::Snapshot,
+                lanes: LANES,
+                modes: &WriteMode::ALL,
+                names: NAMES,
+            },
+            spare: Mutex::new(None),
+        })
+    }
+
+    /// A fresh session with settings of its own for nothing but the constants above.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` where the server cannot be reached, `Auth`, `Missing`
+    /// (database), `RateLimited` (too many connections), `Config` (TLS); each names its field.
+    pub async fn client(&self) -> Result<Session> {
+        let spare = self.spare().take();
+        if let Some(session) = spare
+            && !session.is_closed()
+        {
+            return Ok(session);
+        }
+        let opened = tokio::time::timeout(PATIENCE, self.sign_in()).await;
+        opened.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    fn keep(&self, session: Session) {
+        *self.spare() = Some(session);
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
+        self.spare.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    fn no_answer(&self) -> Error {
+        let seconds = PATIENCE.as_secs();
+        Error::timeout(format!("{} did not answer within {seconds} seconds", self.config.address()))
+            .field("host")
+            .hint("check host and port, and that firewalls on the way let this machine through")
+    }
+
+    async fn sign_in(&self) -> Result<Session> {
+        let addresses = self.addresses().await?;
+        let mut driver = self.driver.clone();
+        for address in &addresses {
+            // The name goes along for TLS, the address is where to.
+            driver.host(&self.config.host).hostaddr(address.ip());
+        }
+        driver.connect_timeout(PATIENCE / addresses.len().max(1) as u32);
+        match &self.tls {
+            Some(tls) => self.session(&driver, tls.clone()).await,
+            None => self.session(&driver, NoTls).await,
+        }
+    }
+
+    async fn session<T>(&self, driver: &tokio_postgres::Config, tls: T) -> Result<Session>
+    where
+        T: MakeTlsConnect<tokio_postgres::Socket>,
+        T::Stream: Send + 'static,
+    {
+        let connected = driver.connect(tls).await;
+        let (client, connection) =
+            connected.map_err(|error| explain::sign_in(&self.config, error))?;
+        let driver = tokio::spawn(connection.map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a PostgreSQL session ended");
+            }
+        }));
+        let session = Session {
+            client,
+            driver: driver.abort_handle(),
+            version: 0,
+        };
+        let version = session.settle().await?;
+        Ok(Session { version, ..session })
+    }
+
+    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let host = self.config.host.as_str();
+        let found = tokio::net::lookup_host((host, self.config.port)).await;
+        let addresses: Vec<SocketAddr> = found
+            .map_err(|error| explain::unknown_host(&self.config).because(error))?
+            .collect();
+        if addresses.is_empty() {
+            return Err(explain::unknown_host(&self.config));
+        }
+        Ok(addresses)
+    }
+}
+
+impl Session {
+    async fn settle(&self) -> Result<u32> {
+        let answers = self.client.simple_query(SETTINGS).await.map_err(explain)?;
+        let version = answers.iter().rev().find_map(|answer| match answer {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        version.ok_or_else(|| Error::unsupported("the server does not tell its version"))
+    }
+}
+
+#[async_trait::async_trait]
+impl Connection for Postgres {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn roles(&self) -> Roles<'_> {
+        Roles {
+            source: Some(self),
+            destination: Some(self),
+            ..Roles::default()
+        }
+    }
+
+    async fn check(&self) -> CheckReport {
+        check::check(self).await
+    }
+}

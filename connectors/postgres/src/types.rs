@@ -1,0 +1,270 @@
+//! PostgreSQL's types and logical types: the only place that maps the two.
+
+use tideway_core::LogicalType::{self, *};
+
+/// Object ids of built-in types, fixed for all versions of the server.
+pub mod oid {
+    pub const BOOL: u32 = 16;
+    pub const BYTEA: u32 = 17;
+    pub const NAME: u32 = 19;
+    pub const INT8: u32 = 20;
+    pub const INT2: u32 = 21;
+    pub const INT4: u32 = 23;
+    pub const TEXT: u32 = 25;
+    pub const OID: u32 = 26;
+    pub const JSON: u32 = 114;
+    pub const FLOAT4: u32 = 700;
+    pub const FLOAT8: u32 = 701;
+    pub const BPCHAR: u32 = 1042;
+    pub const VARCHAR: u32 = 1043;
+    pub const DATE: u32 = 1082;
+    pub const TIME: u32 = 1083;
+    pub const TIMESTAMP: u32 = 1114;
+    pub const TIMESTAMPTZ: u32 = 1184;
+    pub const INTERVAL: u32 = 1186;
+    pub const NUMERIC: u32 = 1700;
+    pub const UUID: u32 = 2950;
+    pub const JSONB: u32 = 3802;
+}
+
+/// A column's type with domains resolved to what they are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PgType {
+    pub oid: u32,
+    /// `pg_attribute.atttypmod`, -1 where the type is unbounded.
+    pub typmod: i32,
+    pub array: bool,
+    pub enumeration: bool,
+}
+
+/// How a value of a column travels in COPY's binary format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Oid,
+    Float4,
+    Float8,
+    /// Exact and of bounded size.
+    Decimal { precision: u8, scale: i8 },
+    /// Exact and unbounded, as text.
+    Numeric,
+    Text,
+    Json,
+    Jsonb,
+    Uuid,
+    Bytea,
+    Date,
+    Time,
+    Timestamp,
+    TimestampTz,
+    Interval,
+}
+
+/// What the server has to do to a value before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cast {
+    /// Nothing: we know its binary form.
+    No,
+    /// To its own text form.
+    Text,
+    /// To JSON, which keeps every element of an array as it is.
+    Json,
+}
+
+/// How a column is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    pub logical: LogicalType,
+    pub wire: Wire,
+    pub cast: Cast,
+}
+
+impl PgType {
+    /// A built-in type that is neither an array nor an enumeration.
+    pub fn plain(oid: u32, typmod: i32) -> PgType {
+        PgType {
+            oid,
+            typmod,
+            array: false,
+            enumeration: false,
+        }
+    }
+
+    pub fn reading(self) -> Reading {
+        let as_sent = |logical, wire| Reading {
+            logical,
+            wire,
+            cast: Cast::No,
+        };
+        if self.array {
+            return Reading {
+                logical: Json,
+                wire: Wire::Json,
+                cast: Cast::Json,
+            };
+        }
+        // An enumeration is sent as its label.
+        if self.enumeration {
+            return as_sent(Text, Wire::Text);
+        }
+        match self.oid {
+            oid::BOOL => as_sent(Boolean, Wire::Bool),
+            oid::INT2 => as_sent(Int16, Wire::Int2),
+            oid::INT4 => as_sent(Int32, Wire::Int4),
+            oid::INT8 => as_sent(Int64, Wire::Int8),
+            oid::OID => as_sent(Int64, Wire::Oid),
+            oid::FLOAT4 => as_sent(Float32, Wire::Float4),
+            oid::FLOAT8 => as_sent(Float64, Wire::Float8),
+            oid::NUMERIC => match digits(self.typmod) {
+                Some((precision, scale)) => as_sent(
+                    Decimal { precision, scale },
+                    Wire::Decimal { precision, scale },
+                ),
+                None => as_sent(Numeric, Wire::Numeric),
+            },
+            oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME => as_sent(Text, Wire::Text),
+            oid::JSON => as_sent(Json, Wire::Json),
+            oid::JSONB => as_sent(Json, Wire::Jsonb),
+            oid::UUID => as_sent(Uuid, Wire::Uuid),
+            oid::BYTEA => as_sent(Binary, Wire::Bytea),
+            oid::DATE => as_sent(Date, Wire::Date),
+            oid::TIME => as_sent(Time, Wire::Time),
+            oid::TIMESTAMP => as_sent(Timestamp, Wire::Timestamp),
+            oid::TIMESTAMPTZ => as_sent(TimestampTz, Wire::TimestampTz),
+            oid::INTERVAL => as_sent(Interval, Wire::Interval),
+            _ => Reading {
+                logical: Text,
+                wire: Wire::Text,
+                cast: Cast::Text,
+            },
+        }
+    }
+
+    /// The type's name for a cast of a tracking value, where values grow with time and
+    /// compare as they do in Arrow.
+    pub fn tracking_cast(self) -> Option<&'static str> {
+        if self.array || self.enumeration {
+            return None;
+        }
+        Some(match self.oid {
+            oid::INT2 => "pg_catalog.int2",
+            oid::INT4 => "pg_catalog.int4",
+            oid::INT8 => "pg_catalog.int8",
+            oid::FLOAT4 => "pg_catalog.float4",
+            oid::FLOAT8 => "pg_catalog.float8",
+            oid::NUMERIC => "pg_catalog.numeric",
+            oid::TEXT | oid::VARCHAR => "pg_catalog.text",
+            oid::DATE => "pg_catalog.date",
+            oid::TIMESTAMP => "pg_catalog.timestamp",
+            oid::TIMESTAMPTZ => "pg_catalog.timestamptz",
+            _ => return None,
+        })
+    }
+}
+
+/// The logical type that a column of this type is read as.
+pub fn logical(oid: u32, typmod: i32) -> LogicalType {
+    PgType::plain(oid, typmod).reading().logical
+}
+
+/// Precision and scale of a numeric's modifier, or `None` where it has none or more
+/// digits than a decimal carries.
+fn digits(typmod: i32) -> Option<(u8, i8)> {
+    let packed = typmod.checked_sub(4).filter(|packed| *packed >= 0)?;
+    let precision = packed >> 16 & 0xffff;
+    // Eleven bits with a sign; a negative scale rounds before the point.
+    let scale = ((packed & 0x7ff) ^ 0x400) - 0x400;
+    let precision = if scale < 0 {
+        precision - scale
+    } else {
+        precision.max(scale)
+    };
+    match (precision, scale.max(0)) {
+        (1..=76, scale) => Some((precision as u8, scale as i8)),
+        _ => None,
+    }
+}
+
+/// The type of a column that we make. Reading the column gives the same logical type
+/// back, save for unsigned integers (a numeric of 20 digits) and negative scales (as
+/// many digits before the point).
+pub fn ddl(logical: LogicalType) -> String {
+    match logical {
+        Boolean => "boolean",
+        Int16 => "smallint",
+        Int32 => "integer",
+        Int64 => "bigint",
+        UInt64 => "numeric(20,0)",
+        Float32 => "real",
+        Float64 => "double precision",
+        Decimal { precision, scale } => {
+            let (precision, scale) = (i16::from(precision), i16::from(scale));
+            let precision = if scale < 0 {
+                precision - scale
+            } else {
+                precision.max(scale)
+            };
+            return format!("numeric({precision},{})", scale.max(0));
+        }
+        Numeric => "numeric",
+        Text => "text",
+        Json => "jsonb",
+        Uuid => "uuid",
+        Binary => "bytea",
+        Date => "date",
+        Time => "time",
+        Timestamp => "timestamp",
+        TimestampTz => "timestamptz",
+        Interval => "interval",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typmod(precision: i32, scale: i32) -> i32 {
+        (precision << 16 | scale & 0x7ff) + 4
+    }
+
+    #[test]
+    fn numeric_modifiers_become_decimals_that_hold_every_value() {
+        let decimal = |precision, scale| Decimal { precision, scale };
+        for (precision, scale, expected) in [
+            (12, 2, decimal(12, 2)),
+            (38, 0, decimal(38, 0)),
+            (76, 76, decimal(76, 76)),
+            (2, 5, decimal(5, 5)),
+            (2, -3, decimal(5, 0)),
+            (77, 0, Numeric),
+            (1000, 1000, Numeric),
+            (70, -10, Numeric),
+        ] {
+            let typmod = typmod(precision, scale);
+            assert_eq!(logical(oid::NUMERIC, typmod), expected, "({precision},{scale})");
+        }
+        assert_eq!(logical(oid::NUMERIC, -1), Numeric);
+        assert_eq!(logical(oid::NUMERIC, i32::MIN), Numeric);
+    }
+
+    #[test]
+    fn types_without_a_binary_form_of_ours_travel_as_text() {
+        let money = PgType::plain(790, -1).reading();
+        assert_eq!((money.logical, money.cast), (Text, Cast::Text));
+        let array = PgType {
+            array: true,
+            ..PgType::plain(1007, -1)
+        };
+        assert_eq!((array.reading().logical, array.reading().cast), (Json, Cast::Json));
+    }
+
+    #[test]
+    fn odd_scales_become_columns_that_every_server_accepts() {
+        assert_eq!(ddl(Decimal { precision: 5, scale: -3 }), "numeric(8,0)");
+        assert_eq!(ddl(Decimal { precision: 2, scale: 5 }), "numeric(5,5)");
+    }
+}

@@ -1,0 +1,255 @@
+//! Tables as they are at the server and as we make them.
+
+use tideway_core::{
+    Column, Error, LogicalType, Result,
+    destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
+};
+use tokio_postgres::{Client, GenericClient, Row, Transaction};
+
+use crate::{
+    connect::explain,
+    sql::{ident, literal, qualified},
+    types::{self, PgType},
+};
+
+/// Names that begin like this are for bookkeeping.
+pub const OWN_PREFIX: &str = "_tideway_";
+/// The schema of tables for which none is given.
+const DEFAULT_SCHEMA: &str = "public";
+
+/// Where a table is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub schema: String,
+    pub name: String,
+}
+
+impl Place {
+    pub fn of(load: &Load) -> Place {
+        let schema = load.target.namespace.as_deref();
+        Place {
+            schema: schema.unwrap_or(DEFAULT_SCHEMA).to_owned(),
+            name: load.target.name.clone(),
+        }
+    }
+
+    /// Another table of the same schema.
+    pub fn beside(&self, name: impl Into<String>) -> Place {
+        Place {
+            schema: self.schema.clone(),
+            name: name.into(),
+        }
+    }
+
+    pub fn stage(&self, load_id: &str) -> Place {
+        self.beside(format!("{OWN_PREFIX}stage_{load_id}"))
+    }
+
+    pub fn sql(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// A table as the server describes it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub oid: u32,
+    /// `r` for a table, `p` for a partitioned one.
+    kind: String,
+    pub comment: Option<String>,
+    /// Name of the primary key's constraint.
+    pub key_name: Option<String>,
+    pub columns: Vec<DescribedColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub struct DescribedColumn {
+    pub name: String,
+    /// The type as SQL spells it, modifier included.
+    pub declared: String,
+    pub logical: LogicalType,
+    /// Any of the types of text.
+    pub textual: bool,
+    pub not_null: bool,
+    /// The server fills it where nothing is given: a default or an identity.
+    pub fills: bool,
+    pub generated: bool,
+    pub in_key: bool,
+}
+
+const TABLE: &str = "\
+SELECT c.oid, c.relkind::text, pg_catalog.obj_description(c.oid, 'pg_class'), k.conname::text \
+FROM pg_catalog.pg_class c \
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p' \
+WHERE n.nspname = $1 AND c.relname = $2";
+
+/// Domains are followed down to what they are made of; the innermost modifier counts.
+const COLUMNS: &str = "\
+WITH RECURSIVE base AS ( \
+SELECT a.attnum, t.oid, a.atttypmod AS typmod, t.typtype, t.typbasetype, t.typtypmod \
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
+UNION ALL \
+SELECT b.attnum, t.oid, b.typtypmod, t.typtype, t.typbasetype, t.typtypmod \
+FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+t.oid, b.typmod, t.typcategory = 'A', t.typtype = 'e', t.typcategory = 'S', \
+a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', \
+coalesce(a.attnum = ANY (k.conkey), false) \
+FROM pg_catalog.pg_attribute a \
+JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd' \
+JOIN pg_catalog.pg_type t ON t.oid = b.oid \
+LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p' \
+WHERE a.attrelid = $1 ORDER BY a.attnum";
+
+/// The table at that place, if there is one.
+///
+/// # Errors
+/// `Conflict` where the name belongs to a view or the like.
+pub async fn describe<C: GenericClient>(client: &C, place: &Place) -> Result<Option<Described>> {
+    let found = client.query_opt(TABLE, &[&place.schema, &place.name]).await;
+    let Some(row) = found.map_err(explain)? else {
+        return Ok(None);
+    };
+    let mut described = Described {
+        oid: cell(&row, 0)?,
+        kind: cell(&row, 1)?,
+        comment: cell(&row, 2)?,
+        key_name: cell(&row, 3)?,
+        columns: Vec::new(),
+    };
+    if !matches!(described.kind.as_str(), "r" | "p") {
+        return Err(
+            Error::conflict(format!("{place} is not a table and cannot be loaded"))
+                .hint("give the table another output name, or drop what has its name"),
+        );
+    }
+    let rows = client.query(COLUMNS, &[&described.oid]).await;
+    described.columns = rows
+        .map_err(explain)?
+        .iter()
+        .map(described_column)
+        .collect::<Result<_>>()?;
+    Ok(Some(described))
+}
+
+fn described_column(row: &Row) -> Result<DescribedColumn> {
+    let base = PgType {
+        oid: cell(row, 2)?,
+        typmod: cell(row, 3)?,
+        array: cell(row, 4)?,
+        enumeration: cell(row, 5)?,
+    };
+    Ok(DescribedColumn {
+        name: cell(row, 0)?,
+        declared: cell(row, 1)?,
+        logical: base.reading().logical,
+        textual: cell(row, 6)?,
+        not_null: cell(row, 7)?,
+        fills: cell(row, 8)?,
+        generated: cell(row, 9)?,
+        in_key: cell(row, 10)?,
+    })
+}
+
+/// A value of a row of ours.
+pub fn cell<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
+    row.try_get(at).map_err(explain)
+}
+
+impl Described {
+    pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// The system columns that the load keeps, in order.
+pub fn system_columns(load: &Load) -> Vec<&'static str> {
+    let soft = matches!(
+        load.write,
+        Write::Merge {
+            deletes: Deletes::Soft,
+            ..
+        }
+    );
+    let mut names = Vec::new();
+    if soft {
+        names.push(DELETED_AT);
+    }
+    if load.record_timestamps {
+        names.extend([CREATED_AT, UPDATED_AT]);
+    }
+    names
+}
+
+/// The columns by which rows are told apart. Appended rows may repeat a key: each is one
+/// more state of the same thing.
+pub fn key(load: &Load) -> &[String] {
+    match load.write {
+        Write::Append => &[],
+        Write::Replace | Write::Merge { .. } => &load.target.key,
+    }
+}
+
+pub fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<T> = items.into_iter().collect();
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    items.join(", ")
+}
+
+pub fn idents<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    list(names.into_iter().map(|name| ident(name)))
+}
+
+pub fn declaration(column: &Column) -> String {
+    format!("{} {}", ident(&column.name), types::ddl(column.logical))
+}
+
+/// What a staging table for these columns is known by to a later attempt.
+fn fingerprint(columns: &[Column]) -> String {
+    list(columns.iter().map(declaration))
+}
+
+/// Whether an earlier attempt made this staging table for the very same columns.
+pub fn is_laid_out(stage: &Described, columns: &[Column]) -> bool {
+    stage.comment.as_deref() == Some(fingerprint(columns).as_str())
+}
+
+/// Makes the staging table. It has no system columns and no indexes: both come for a
+/// fraction of the cost once all rows are there.
+pub async fn create_stage(
+    client: &Transaction<'_>,
+    stage: &Place,
+    columns: &[Column],
+) -> Result<()> {
+    let columns = fingerprint(columns);
+    let (name, comment) = (stage.sql(), literal(&columns));
+    let sql = format!(
+        "CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}"
+    );
+    client.batch_execute(&sql).await.map_err(explain)
+}
+
+/// Makes the schema if it is missing. Asking first spares those who may use it the right
+/// to create schemas.
+pub async fn ensure_schema(client: &Client, schema: &str) -> Result<()> {
+    const FIND: &str = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1";
+    let found = client.query_opt(FIND, &[&schema]).await.map_err(explain)?;
+    if found.is_some() {
+        return Ok(());
+    }
+    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema));
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(()),
+        // Another load made it at the same moment.
+        Err(error) if error.code().is_some_and(|code| code.code() == "23505") => Ok(()),
+        Err(error) => Err(explain(error).while_(format!("creating schema {schema}"))),
+    }
+}

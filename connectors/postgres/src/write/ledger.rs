@@ -1,0 +1,144 @@
+//! Which parts have landed and which loads are finished, kept beside the tables so that
+//! it is true exactly when the rows are there (invariant 4).
+
+use std::collections::BTreeSet;
+
+use tideway_core::Result;
+use tokio_postgres::{Client, GenericClient, Transaction};
+
+use crate::connect::explain;
+
+use super::ddl::{OWN_PREFIX, Place, cell};
+
+/// The part id that says that the load is finished.
+const FINISHED: &str = "";
+
+/// The ledger of one schema.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    place: Place,
+    table: String,
+}
+
+impl Ledger {
+    pub fn beside(target: &Place) -> Ledger {
+        let place = target.beside(format!("{OWN_PREFIX}loads"));
+        Ledger {
+            table: place.sql(),
+            place,
+        }
+    }
+
+    /// Makes the table if it is missing.
+    pub async fn ensure(&self, client: &Client) -> Result<()> {
+        const FIND: &str = "SELECT FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = $1 AND c.relname = $2";
+        let found = client.query_opt(FIND, &[&self.place.schema, &self.place.name]);
+        if found.await.map_err(explain)?.is_some() {
+            return Ok(());
+        }
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS {} (load_id text, part_id text, rows bigint NOT NULL, \
+             committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (load_id, part_id))",
+            self.table
+        );
+        match client.batch_execute(&sql).await {
+            Ok(()) => Ok(()),
+            // Another load made it at the same moment.
+            Err(error) if error.code().is_some_and(|code| code.code() == "23505") => Ok(()),
+            Err(error) => Err(explain(error).while_(format!("creating {}", self.place))),
+        }
+    }
+
+    /// Forgets loads of which nothing was heard for a week, and what they staged.
+    pub async fn prune(&self, client: &Transaction<'_>, target: &Place) -> Result<()> {
+        let table = &self.table;
+        let sql = format!(
+            "DELETE FROM {table} WHERE load_id IN (SELECT load_id FROM {table} GROUP BY load_id \
+             HAVING max(committed_at) < now() - interval '7 days') RETURNING load_id, part_id"
+        );
+        let rows = client.query(&sql, &[]).await.map_err(explain)?;
+        let mut unfinished = BTreeSet::new();
+        for row in &rows {
+            let (load_id, part_id): (String, String) = (cell(row, 0)?, cell(row, 1)?);
+            if part_id != FINISHED {
+                unfinished.insert(load_id);
+            }
+        }
+        for load_id in unfinished {
+            let drop = format!("DROP TABLE IF EXISTS {}", target.stage(&load_id).sql());
+            client.batch_execute(&drop).await.map_err(explain)?;
+        }
+        Ok(())
+    }
+
+    pub async fn finished<C: GenericClient>(&self, client: &C, load_id: &str) -> Result<bool> {
+        Ok(self.rows_of(client, load_id, FINISHED).await?.is_some())
+    }
+
+    /// How many rows a part brought, if it has landed.
+    pub async fn rows_of<C: GenericClient>(
+        &self,
+        client: &C,
+        load_id: &str,
+        part_id: &str,
+    ) -> Result<Option<u64>> {
+        let sql = format!("SELECT rows FROM {} WHERE load_id = $1 AND part_id = $2", self.table);
+        let row = client.query_opt(&sql, &[&load_id, &part_id]).await;
+        match row.map_err(explain)? {
+            Some(row) => Ok(Some(cell::<i64>(&row, 0)?.unsigned_abs())),
+            None => Ok(None),
+        }
+    }
+
+    /// The parts that have landed, with their rows.
+    pub async fn landed<C: GenericClient>(
+        &self,
+        client: &C,
+        load_id: &str,
+    ) -> Result<(BTreeSet<String>, u64)> {
+        let sql = format!(
+            "SELECT part_id, rows FROM {} WHERE load_id = $1 AND part_id <> $2",
+            self.table
+        );
+        let rows = client.query(&sql, &[&load_id, &FINISHED]).await;
+        let (mut parts, mut total) = (BTreeSet::new(), 0_u64);
+        for row in rows.map_err(explain)? {
+            parts.insert(cell(&row, 0)?);
+            total += cell::<i64>(&row, 1)?.unsigned_abs();
+        }
+        Ok((parts, total))
+    }
+
+    /// The statement that records a part: load, part, rows. It does nothing where the
+    /// part has landed before.
+    pub fn record_sql(&self) -> String {
+        format!(
+            "INSERT INTO {} (load_id, part_id, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            self.table
+        )
+    }
+
+    pub async fn record_finished(
+        &self,
+        client: &Transaction<'_>,
+        load_id: &str,
+        rows: u64,
+    ) -> Result<()> {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        let sql = self.record_sql();
+        let done = client.execute(&sql, &[&load_id, &FINISHED, &rows]).await;
+        done.map(|_| ()).map_err(explain)
+    }
+
+    /// Forgets the parts of a load, but not that it was finished.
+    pub async fn forget_parts(&self, client: &Transaction<'_>, load_id: &str) -> Result<()> {
+        let sql = format!(
+            "DELETE FROM {} WHERE load_id = $1 AND part_id <> $2",
+            self.table
+        );
+        let done = client.execute(&sql, &[&load_id, &FINISHED]).await;
+        done.map(|_| ()).map_err(explain)
+    }
+}
