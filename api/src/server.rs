@@ -20,7 +20,7 @@ use utoipa::{
     openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_scalar::{Scalar, Servable};
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth, bulk, connection_types, connections, entities, events, idempotency, jobs, me, not_built,
@@ -83,11 +83,9 @@ pub fn router(state: ApiState) -> Router {
                 .layer(middleware::from_fn_with_state(state.clone(), idempotency::replay)),
         )
         .merge(bulk::open_routes());
-    let reference = Scalar::new(document.clone()).to_html();
     Router::new()
         .merge(api)
-        .route("/openapi.json", get(async || Json(document)))
-        .route("/docs", get(async || axum::response::Html(reference)))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -81,13 +81,13 @@ pub async fn rotate(args: DataArgs, json: bool) -> Result<ExitCode> {
     let done = store.rotate().await?;
     if json {
         let body = json!({
-            "key_id": done.key_id, "rewrapped": done.rewrapped, "current": done.current,
+            "key_id": done.key_id, "rewrapped": done.rewrapped, "total": done.total,
         });
         print::line(&body.to_string());
     } else {
         print::line(&format!(
-            "{} secrets are now under key {}; {} were already",
-            done.rewrapped, done.key_id, done.current
+            "{} of {} secrets were wrapped anew; all are under key {} now",
+            done.rewrapped, done.total, done.key_id
         ));
     }
     Ok(ExitCode::SUCCESS)
@@ -124,7 +124,7 @@ async fn first_start(store: &Store, args: &ServeArgs) -> Result<()> {
         }
         (None, Ok(kept)) => Secret::new(kept.trim()),
         (None, Err(_)) => {
-            let key = tideway_store::keys::generate();
+            let key = tideway_store::keys::generate()?;
             keep(&file, key.expose())?;
             eprintln!(
                 "A first API key was made. It is shown this once and kept in {}:\n  {}",

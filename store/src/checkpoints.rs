@@ -4,7 +4,7 @@
 use tideway_core::{Checkpoint, Error, Result, checkpoint::CHECKPOINT_VERSION};
 use uuid::Uuid;
 
-use crate::{Lease, Store, clock, db::values, lease};
+use crate::{Lease, Store, clock, db::values, queue};
 
 pub struct Checkpoints<'a>(pub(crate) &'a Store);
 
@@ -33,7 +33,7 @@ impl Checkpoints<'_> {
         checkpoint: &Checkpoint,
     ) -> Result<()> {
         let mut tx = self.0.db().begin().await?;
-        lease::guard(&mut tx, lease).await?;
+        queue::guard(&mut tx, lease).await?;
         tx.execute(
             "INSERT INTO checkpoints (sync_id, schema_id, version, state, updated_at)
              VALUES ($1, $2, $3, $4, $5)
@@ -54,7 +54,7 @@ impl Checkpoints<'_> {
     /// The table begins anew.
     pub async fn forget(&self, lease: &Lease, schema_id: &str) -> Result<()> {
         let mut tx = self.0.db().begin().await?;
-        lease::guard(&mut tx, lease).await?;
+        queue::guard(&mut tx, lease).await?;
         let sql = "DELETE FROM checkpoints WHERE sync_id = $1 AND schema_id = $2";
         tx.execute(sql, values![lease.sync_id, schema_id]).await?;
         tx.commit().await

@@ -238,9 +238,18 @@ impl Db {
                     .await
                     .map_err(fault::of)?,
             },
-            Db::Postgres { pool } => Tx::Postgres {
-                tx: pool.begin().await.map_err(fault::of)?,
-            },
+            Db::Postgres { pool } => {
+                // In a task of its own, so that nobody who gives up waiting cuts it off:
+                // between BEGIN and its answer the pool would take back a connection with
+                // an open transaction, in which the next user's writes would be lost.
+                let pool = pool.clone();
+                let begun = tokio::spawn(async move { pool.begin().await }).await;
+                let begun = begun
+                    .map_err(|died| Error::bug("a transaction could not be begun").because(died))?;
+                Tx::Postgres {
+                    tx: begun.map_err(fault::of)?,
+                }
+            }
         })
     }
 }
@@ -250,9 +259,7 @@ impl Tx {
         let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Tx::Sqlite { tx } => {
-                let rows = bound!(Sqlite, sql, values)
-                    .fetch_all(&mut **tx)
-                    .await;
+                let rows = bound!(Sqlite, sql, values).fetch_all(&mut **tx).await;
                 Ok(rows
                     .map_err(fault::of)?
                     .into_iter()
@@ -260,9 +267,7 @@ impl Tx {
                     .collect())
             }
             Tx::Postgres { tx } => {
-                let rows = bound!(Postgres, sql, values)
-                    .fetch_all(&mut **tx)
-                    .await;
+                let rows = bound!(Postgres, sql, values).fetch_all(&mut **tx).await;
                 Ok(rows
                     .map_err(fault::of)?
                     .into_iter()
@@ -284,15 +289,11 @@ impl Tx {
         let sql = prepare(self.is_postgres(), sql, &values)?;
         match self {
             Tx::Sqlite { tx } => {
-                let done = bound!(Sqlite, sql, values)
-                    .execute(&mut **tx)
-                    .await;
+                let done = bound!(Sqlite, sql, values).execute(&mut **tx).await;
                 Ok(done.map_err(fault::of)?.rows_affected())
             }
             Tx::Postgres { tx } => {
-                let done = bound!(Postgres, sql, values)
-                    .execute(&mut **tx)
-                    .await;
+                let done = bound!(Postgres, sql, values).execute(&mut **tx).await;
                 Ok(done.map_err(fault::of)?.rows_affected())
             }
         }

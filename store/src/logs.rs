@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     Lease, Store, clock, connections,
     db::{Tx, Value, printable, rows_of_placeholders, values},
-    lease,
+    queue,
     row::Row,
 };
 
@@ -45,7 +45,7 @@ impl Logs<'_> {
     /// ids of an execution in order, so a cursor skips nothing.
     pub async fn append(&self, lease: &Lease, entries: &[NewLogEntry]) -> Result<()> {
         let mut tx = self.0.db().begin().await?;
-        lease::guard(&mut tx, lease).await?;
+        queue::guard(&mut tx, lease).await?;
         insert(&mut tx, Some(lease.execution_id), None, None, entries).await?;
         tx.commit().await
     }

@@ -71,6 +71,11 @@ pub(crate) async fn migrate(db: &Db) -> Result<()> {
     tx.commit().await
 }
 
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().map(|migration| migration.name)
+}
+
 /// Makes transactions of this kind go one after the other, over all processes.
 /// SQLite's write transactions do so anyway.
 pub(crate) async fn lock(tx: &mut Tx) -> Result<()> {

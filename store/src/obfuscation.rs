@@ -37,7 +37,8 @@ impl Store {
         }
         let mut key = vec![0; BYTES];
         fill(&mut key)?;
-        self.put_secret(&mut tx, organization, PURPOSE, &key).await?;
+        self.put_secret(&mut tx, organization, PURPOSE, &key)
+            .await?;
         tx.commit().await?;
         Ok(key)
     }

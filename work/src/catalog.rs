@@ -16,7 +16,9 @@ impl Work {
     /// second caller gets `Conflict`.
     pub async fn refresh_catalog(&self, stored: &StoredConnection) -> Result<Catalog> {
         if !self.begin_refresh(stored).await? {
-            return Err(Error::conflict("a refresh of this connection's schemas is under way"));
+            return Err(Error::conflict(
+                "a refresh of this connection's schemas is under way",
+            ));
         }
         self.finish_refresh(stored).await
     }
@@ -37,7 +39,10 @@ impl Work {
     }
 
     async fn begin_refresh(&self, stored: &StoredConnection) -> Result<bool> {
-        self.store.catalogs().start_refresh(stored.organization_id, stored.id, LONGEST).await
+        self.store
+            .catalogs()
+            .start_refresh(stored.organization_id, stored.id, LONGEST)
+            .await
     }
 
     /// A process that stops does not leave the refresh standing as one under way.
@@ -46,13 +51,17 @@ impl Work {
             found = self.discover(stored) => found,
             () = self.stop.cancelled() => Err(Error::cancelled()),
         };
-        self.store.catalogs().finish_refresh(stored.id, found.as_ref()).await?;
+        self.store
+            .catalogs()
+            .finish_refresh(stored.id, found.as_ref())
+            .await?;
         found
     }
 
     async fn discover(&self, stored: &StoredConnection) -> Result<Catalog> {
-        let connection =
-            self.open(&stored.kind, stored.configuration.expose(), "discovery").await?;
+        let connection = self
+            .open(&stored.kind, stored.configuration.expose(), "discovery")
+            .await?;
         let catalog = discover_all(connection.as_ref(), &stored.kind).await?;
         self.count_call(stored.id, None, "schema").await;
         Ok(catalog)
@@ -60,7 +69,11 @@ impl Work {
 
     /// The cached catalog, discovered first if there is none yet.
     pub async fn catalog(&self, stored: &StoredConnection) -> Result<Catalog> {
-        let cached = self.store.catalogs().get(stored.organization_id, stored.id).await?;
+        let cached = self
+            .store
+            .catalogs()
+            .get(stored.organization_id, stored.id)
+            .await?;
         match cached {
             Some(catalog) => Ok(catalog),
             None => match self.refresh_catalog(stored).await {
@@ -74,7 +87,11 @@ impl Work {
 
     /// Usage is for showing; losing a count is no reason to stop.
     pub(crate) async fn count_call(&self, connection: Uuid, sync: Option<Uuid>, category: &str) {
-        let counted = self.store.connections().count_calls(connection, sync, category, 1).await;
+        let counted = self
+            .store
+            .connections()
+            .count_calls(connection, sync, category, 1)
+            .await;
         if let Err(error) = counted {
             tracing::debug!(%error, "a call was not counted");
         }
@@ -82,5 +99,9 @@ impl Work {
 }
 
 pub async fn discover_all(connection: &dyn Connection, kind: &str) -> Result<Catalog> {
-    connection.roles().need_source(kind)?.discover(&Scope::default()).await
+    connection
+        .roles()
+        .need_source(kind)?
+        .discover(&Scope::default())
+        .await
 }

@@ -10,14 +10,14 @@ use std::{
 };
 
 use serde_json::json;
-use tideway_core::{Catalog, Connection, Error, Kind, Result, naming::Normalize};
+use tideway_core::{Catalog, Connection, Error, Kind, Result, Table, naming::Normalize};
 use tideway_engine::{
     Budget, Controls, FieldSpec, FilterSpec, Level, Observer, Report, Resync, RunMeter, SyncSpec,
     TableSpec,
     evolve::{AddPolicy, Known, drift},
 };
 use tideway_store::{
-    Author, BulkSync, Claim, Discover, ExecutionStatus, FieldSelection, NormalizeNames,
+    Author, BulkSync, Claim, Discover, ExecutionStatus, FieldSelection, KeyField, NormalizeNames,
     ResyncMode, SelectiveMode, SyncSchema,
 };
 
@@ -84,10 +84,8 @@ impl Work {
             .iter()
             .filter(|schema| wanted(schema, claim))
             .map(|schema| {
-                let key = overrides.get(&schema.schema_id).map(|fields| {
-                    let keys = fields.iter().filter(|field| field.is_primary_key);
-                    keys.map(|field| field.field_id.clone()).collect()
-                });
+                let table = catalog.table(&schema.schema_id);
+                let key = overrides.get(&schema.schema_id).map(|said| key_of(table, said));
                 table_spec(schema, key)
             })
             .collect();
@@ -344,6 +342,19 @@ fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
     schema.enabled && asked && selected && !done
 }
 
+/// The key that the source reports, but for the fields about which users said otherwise.
+fn key_of(table: Option<&Table>, said: &[KeyField]) -> Vec<String> {
+    let reported = table.map(|table| table.primary_key.as_slice()).unwrap_or_default();
+    let denied = |name: &String| said.iter().any(|f| f.field_id == *name && !f.is_primary_key);
+    let mut key: Vec<String> = reported.iter().filter(|name| !denied(name)).cloned().collect();
+    for field in said.iter().filter(|field| field.is_primary_key) {
+        if !key.contains(&field.field_id) {
+            key.push(field.field_id.clone());
+        }
+    }
+    key
+}
+
 fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSpec {
     TableSpec {
         schema_id: schema.schema_id.clone(),
@@ -394,5 +405,31 @@ fn policy(discover: Discover) -> AddPolicy {
         Discover::OnlyIncremental => AddPolicy::OnlyIncremental,
         Discover::OnlyNonIncremental => AddPolicy::OnlyNonIncremental,
         Discover::None => AddPolicy::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tideway_core::{TableId, schema::TableKind};
+
+    use super::*;
+
+    #[test]
+    fn an_override_speaks_of_single_fields_and_leaves_the_rest_of_the_key() {
+        let table = Table {
+            id: TableId::new(None, "t"),
+            columns: Vec::new(),
+            primary_key: vec!["a".into(), "b".into()],
+            row_estimate: None,
+            byte_estimate: None,
+            kind: TableKind::Table,
+        };
+        let said = |field_id: &str, is_primary_key| KeyField {
+            field_id: field_id.into(),
+            is_primary_key,
+        };
+        assert_eq!(key_of(Some(&table), &[said("a", false), said("c", true)]), ["b", "c"]);
+        assert_eq!(key_of(Some(&table), &[said("b", true)]), ["a", "b"]);
+        assert_eq!(key_of(None, &[said("c", true)]), ["c"]);
     }
 }

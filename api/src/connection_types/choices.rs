@@ -24,9 +24,16 @@ pub async fn of_field(
     let values = choices
         .into_iter()
         .filter(|choice| choice.label.to_lowercase().contains(&query))
-        .map(|choice| ParameterValue { label: choice.label, path: None, value: choice.value })
+        .map(|choice| ParameterValue {
+            label: choice.label,
+            path: None,
+            value: choice.value,
+        })
         .collect();
-    Ok(ParameterValues { allows_creation: false, values })
+    Ok(ParameterValues {
+        allows_creation: false,
+        values,
+    })
 }
 
 /// The values of every field that has a list of them.

@@ -1,11 +1,7 @@
 //! Connectors as the API shows them.
 
 use serde_json::Value;
-use tideway_core::{
-    Connector,
-    connector::About,
-    form::Form,
-};
+use tideway_core::{Connector, connector::About, form::Form};
 
 use crate::{
     connection_types::wire::{Capabilities, ConfigurationForm, ConnectionType, OauthPrompt},

@@ -54,8 +54,15 @@ async fn list(
     let mut connections = Vec::new();
     let mut page = PageRequest::new(AT_ONCE, None);
     loop {
-        let part = state.store().connections().list(organization, &page).await?;
-        let shown = part.items.iter().map(|c| view::connection(c, &state.settings.public_url));
+        let part = state
+            .store()
+            .connections()
+            .list(organization, &page)
+            .await?;
+        let shown = part
+            .items
+            .iter()
+            .map(|c| view::connection(c, &state.settings.public_url));
         connections.extend(shown);
         match part.next {
             Some(next) => page = PageRequest::new(AT_ONCE, Some(&next)),
@@ -82,7 +89,10 @@ async fn create(
     Body(request): Body<CreateConnection>,
 ) -> Answer<Json<Data<SavedConnection>>> {
     let stored = save::create(&state, &caller, request).await?;
-    Ok(Json(Data::new(view::saved(&stored, &state.settings.public_url))))
+    Ok(Json(Data::new(view::saved(
+        &stored,
+        &state.settings.public_url,
+    ))))
 }
 
 /// Tries a configuration out; nothing is saved.
@@ -103,8 +113,7 @@ async fn test(
     Body(request): Body<TestConnection>,
 ) -> Answer<()> {
     let connector = connector(&request.kind)?;
-    let stored =
-        settings::beneath(&state, &caller, request.connection_id, &request.kind).await?;
+    let stored = settings::beneath(&state, &caller, request.connection_id, &request.kind).await?;
     let form = &connector.forms().connection;
     let configuration = settings::merged(form, stored.as_ref(), &request.configuration);
     settings::check_form(connector, &configuration)?;
@@ -127,8 +136,15 @@ async fn get(
     caller: Caller,
     PathId(id): PathId,
 ) -> Answer<Json<Data<Connection>>> {
-    let stored = state.store().connections().get(caller.organization()?, id).await?;
-    Ok(Json(Data::new(view::connection(&stored, &state.settings.public_url))))
+    let stored = state
+        .store()
+        .connections()
+        .get(caller.organization()?, id)
+        .await?;
+    Ok(Json(Data::new(view::connection(
+        &stored,
+        &state.settings.public_url,
+    ))))
 }
 
 /// Replaces a connection's name and configuration. Syncs use it from their next execution on.
@@ -150,7 +166,10 @@ async fn update(
     Body(request): Body<UpdateConnection>,
 ) -> Answer<Json<Data<SavedConnection>>> {
     let stored = save::update(&state, &caller, id, request.into()).await?;
-    Ok(Json(Data::new(view::saved(&stored, &state.settings.public_url))))
+    Ok(Json(Data::new(view::saved(
+        &stored,
+        &state.settings.public_url,
+    ))))
 }
 
 async fn patch(
@@ -160,7 +179,10 @@ async fn patch(
     Body(request): Body<PatchConnection>,
 ) -> Answer<Json<Data<SavedConnection>>> {
     let stored = save::update(&state, &caller, id, request.into()).await?;
-    Ok(Json(Data::new(view::saved(&stored, &state.settings.public_url))))
+    Ok(Json(Data::new(view::saved(
+        &stored,
+        &state.settings.public_url,
+    ))))
 }
 
 /// Deletes a connection; with `force` also the syncs that use it.
@@ -221,7 +243,11 @@ async fn parameter_values(
     caller: Caller,
     PathId(id): PathId,
 ) -> Answer<Json<Data<ParameterValuesByField>>> {
-    let stored = state.store().connections().get(caller.organization()?, id).await?;
+    let stored = state
+        .store()
+        .connections()
+        .get(caller.organization()?, id)
+        .await?;
     let connector = connector(&stored.kind)?;
     choices::of_all_fields(&state, connector, stored.configuration.expose())
         .await
@@ -245,6 +271,10 @@ async fn usage(
     caller: Caller,
     PathId(id): PathId,
 ) -> Answer<Json<Data<ConnectionUsage>>> {
-    let usage = state.store().connections().usage(caller.organization()?, id).await?;
+    let usage = state
+        .store()
+        .connections()
+        .usage(caller.organization()?, id)
+        .await?;
     Ok(Json(Data::new(view::usage(id, usage))))
 }

@@ -47,7 +47,11 @@ pub async fn create(
     if request.validate.unwrap_or(true) {
         validate(state, &mut draft).await?;
     }
-    let stored = state.store().connections().create(organization, &caller.author(), &draft).await?;
+    let stored = state
+        .store()
+        .connections()
+        .create(organization, &caller.author(), &draft)
+        .await?;
     refresh(state, connector, &stored).await?;
     Ok(stored)
 }
@@ -105,12 +109,7 @@ impl From<PatchConnection> for Change {
     }
 }
 
-pub async fn update(
-    state: &ApiState,
-    caller: &Caller,
-    id: Uuid,
-    change: Change,
-) -> Answer<Stored> {
+pub async fn update(state: &ApiState, caller: &Caller, id: Uuid, change: Change) -> Answer<Stored> {
     let organization = caller.organization()?;
     let stored = state.store().connections().get(organization, id).await?;
     caller.check_organization(change.organization_id)?;
@@ -140,7 +139,11 @@ pub async fn update(
         }
     }
     let author = caller.author();
-    let saved = state.store().connections().update(organization, id, &author, &draft).await?;
+    let saved = state
+        .store()
+        .connections()
+        .update(organization, id, &author, &draft)
+        .await?;
     if saved.configuration != stored.configuration {
         refresh(state, connector, &saved).await?;
     }
@@ -171,10 +174,15 @@ async fn validate(state: &ApiState, draft: &mut ConnectionDraft) -> Answer<()> {
 }
 
 fn next_check(state: &ApiState, draft: &ConnectionDraft) -> DateTime<Utc> {
-    let own = draft.healthcheck_interval.as_deref().and_then(parse_interval);
+    let own = draft
+        .healthcheck_interval
+        .as_deref()
+        .and_then(parse_interval);
     let interval = own.unwrap_or(state.work.settings.healthcheck_interval);
     let interval = TimeDelta::from_std(interval).unwrap_or(TimeDelta::minutes(5));
-    Utc::now().checked_add_signed(interval).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    Utc::now()
+        .checked_add_signed(interval)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// What the connection holds is known soon after it is saved.
@@ -189,21 +197,33 @@ fn check_kind(stored: &Stored, named: Option<&IdOr<ConnectionTypeById>>) -> Answ
     match named.map(IdOr::type_id) {
         Some(named) if named != stored.kind => Err(Problem::unprocessable(
             "type",
-            format!("the connection is of the type {}, which cannot be changed", stored.kind),
+            format!(
+                "the connection is of the type {}, which cannot be changed",
+                stored.kind
+            ),
         )),
         _ => Ok(()),
     }
 }
 
 fn unknown(kind: &str) -> Problem {
-    let known: Vec<&str> = tideway_registry::all().iter().map(|c| c.about().id).collect();
-    let message = format!("there is no connection type {kind:?}; use one of {}", known.join(", "));
+    let known: Vec<&str> = tideway_registry::all()
+        .iter()
+        .map(|c| c.about().id)
+        .collect();
+    let message = format!(
+        "there is no connection type {kind:?}; use one of {}",
+        known.join(", ")
+    );
     Problem::unprocessable("type", message)
 }
 
 fn name(written: String) -> Answer<String> {
     match written.trim() {
-        "" => Err(Problem::unprocessable("name", "the connection needs a name")),
+        "" => Err(Problem::unprocessable(
+            "name",
+            "the connection needs a name",
+        )),
         _ => Ok(written),
     }
 }

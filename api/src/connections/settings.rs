@@ -24,8 +24,14 @@ pub async fn beneath(
     connection: Option<Uuid>,
     kind: &str,
 ) -> Answer<Option<Value>> {
-    let Some(id) = connection else { return Ok(None) };
-    let stored = state.store().connections().get(caller.organization()?, id).await?;
+    let Some(id) = connection else {
+        return Ok(None);
+    };
+    let stored = state
+        .store()
+        .connections()
+        .get(caller.organization()?, id)
+        .await?;
     if stored.kind != kind {
         let message = format!("the connection is of the type {}, not {kind}", stored.kind);
         return Err(Problem::bad_request(message).with("field", "connection_id"));
@@ -46,7 +52,10 @@ pub fn replaced(form: &Form, stored: Option<&Value>, written: &JsonObject) -> Va
 /// `written` laid over what is stored, field by field. A field that is written takes the
 /// place of the stored one even if that is spelled otherwise.
 pub fn merged(form: &Form, stored: Option<&Value>, written: &JsonObject) -> Value {
-    let mut fields = stored.and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut fields = stored
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     if let Value::Object(written) = replaced(form, stored, written) {
         for (spelling, value) in written {
             for other in spellings(form, &spelling) {
@@ -62,7 +71,9 @@ pub fn merged(form: &Form, stored: Option<&Value>, written: &JsonObject) -> Valu
 fn spellings<'a>(form: &'a Form, spelling: &str) -> Vec<&'a str> {
     form.properties()
         .map(|(name, property)| {
-            std::iter::once(name.as_str()).chain(aliases(property)).collect::<Vec<_>>()
+            std::iter::once(name.as_str())
+                .chain(aliases(property))
+                .collect::<Vec<_>>()
         })
         .find(|spellings| spellings.contains(&spelling))
         .unwrap_or_default()
@@ -78,13 +89,21 @@ pub fn check_form(connector: &dyn Connector, configuration: &Value) -> Answer<()
 /// Connects with the configuration; answers 400 with what was tried if that fails.
 pub async fn probe(state: &ApiState, kind: &str, configuration: &Value) -> Answer<()> {
     let report = state.work.check(kind, configuration).await;
-    let Some(failure) = report.first_failure() else { return Ok(()) };
+    let Some(failure) = report.first_failure() else {
+        return Ok(());
+    };
     let hint = failure.hint.as_deref().unwrap_or_default();
     let message = format!("{}: {}", failure.name, failure.detail);
-    let message = if hint.is_empty() { message } else { format!("{message}: {hint}") };
-    Err(Problem::new(StatusCode::BAD_REQUEST, "connection_error", message)
-        .with("hint", hint)
-        .with("probes", json!(report.probes)))
+    let message = if hint.is_empty() {
+        message
+    } else {
+        format!("{message}: {hint}")
+    };
+    Err(
+        Problem::new(StatusCode::BAD_REQUEST, "connection_error", message)
+            .with("hint", hint)
+            .with("probes", json!(report.probes)),
+    )
 }
 
 #[cfg(test)]
@@ -115,7 +134,10 @@ mod tests {
     fn a_merge_keeps_what_is_not_written() {
         let stored = json!({"host": "a", "port": 1, "password": "s3cret"});
         let merged = merged(&form(), Some(&stored), &written(json!({"port": 2})));
-        assert_eq!(merged, json!({"host": "a", "port": 2, "password": "s3cret"}));
+        assert_eq!(
+            merged,
+            json!({"host": "a", "port": 2, "password": "s3cret"})
+        );
     }
 
     #[test]
@@ -144,7 +166,13 @@ mod tests {
     fn null_is_absent() {
         let stored = json!({"host": "a", "port": 1});
         let nulls = written(json!({"host": "b", "port": null}));
-        assert_eq!(replaced(&form(), Some(&stored), &nulls), json!({"host": "b"}));
-        assert_eq!(merged(&form(), Some(&stored), &nulls), json!({"host": "b", "port": 1}));
+        assert_eq!(
+            replaced(&form(), Some(&stored), &nulls),
+            json!({"host": "b"})
+        );
+        assert_eq!(
+            merged(&form(), Some(&stored), &nulls),
+            json!({"host": "b", "port": 1})
+        );
     }
 }

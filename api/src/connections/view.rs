@@ -54,15 +54,22 @@ pub fn saved(stored: &Stored, public_url: &str) -> SavedConnection {
 /// Nothing is shown of a type that this build does not know: its secrets are unknown too.
 fn redacted(stored: &Stored) -> JsonObject {
     match tideway_registry::find(&stored.kind) {
-        Some(connector) => {
-            object(connector.forms().connection.redacted(stored.configuration.expose()))
-        }
+        Some(connector) => object(
+            connector
+                .forms()
+                .connection
+                .redacted(stored.configuration.expose()),
+        ),
         None => JsonObject::new(),
     }
 }
 
 fn policies(stored: &Stored) -> Vec<Uuid> {
-    stored.policies.iter().filter_map(|policy| Uuid::parse_str(policy).ok()).collect()
+    stored
+        .policies
+        .iter()
+        .filter_map(|policy| Uuid::parse_str(policy).ok())
+        .collect()
 }
 
 fn status(word: &str) -> ConnectionStatus {
@@ -121,7 +128,11 @@ fn sync_usage(usage: tideway_store::SyncUsage) -> SyncUsage {
     SyncUsage {
         categories: categories
             .into_iter()
-            .map(|(key, calls)| UsageCategory { calls, label: label(&key), key })
+            .map(|(key, calls)| UsageCategory {
+                calls,
+                label: label(&key),
+                key,
+            })
             .collect(),
         last_run_at: usage.last_run_at,
         sync_id: usage.sync_id,

@@ -38,7 +38,9 @@ impl JsonPath {
 
     /// The value at the path, null where there is none.
     pub fn find(&self, record: &JsonObject) -> Value {
-        let Some((Step::Name(column), steps)) = self.0.split_first() else { return Value::Null };
+        let Some((Step::Name(column), steps)) = self.0.split_first() else {
+            return Value::Null;
+        };
         let mut found = record.get(column);
         for step in steps {
             found = found.and_then(|value| match step {
@@ -77,7 +79,9 @@ mod tests {
 
     fn find(path: &str) -> Value {
         let record = json!({"a": {"b": [1, {"c d": "x"}]}, "plain": 5});
-        JsonPath::parse(path).unwrap().find(record.as_object().unwrap())
+        JsonPath::parse(path)
+            .unwrap()
+            .find(record.as_object().unwrap())
     }
 
     #[test]
@@ -95,7 +99,18 @@ mod tests {
 
     #[test]
     fn what_names_no_single_value_is_refused() {
-        for path in ["", "$", "a.b", "$..a", "$.a[*]", "$.a[?(@.b)]", "$[0]", "$.a[", "$['a", "$.*"] {
+        for path in [
+            "",
+            "$",
+            "a.b",
+            "$..a",
+            "$.a[*]",
+            "$.a[?(@.b)]",
+            "$[0]",
+            "$.a[",
+            "$['a",
+            "$.*",
+        ] {
             assert!(JsonPath::parse(path).is_err(), "{path}");
         }
     }

@@ -44,8 +44,11 @@ pub fn patched(
     patch: PatchField,
 ) -> Answer<Stored> {
     let column = table.column(field_id).map(overriding);
-    let mut field =
-        remarks.field(field_id).cloned().or(column).ok_or_else(|| unknown(field_id))?;
+    let mut field = remarks
+        .field(field_id)
+        .cloned()
+        .or(column)
+        .ok_or_else(|| unknown(field_id))?;
     if let Some(label) = patch.label {
         if label.trim().is_empty() {
             return Err(refused("label".into(), "must not be empty"));
@@ -74,22 +77,21 @@ fn overriding(column: &Column) -> Stored {
     field
 }
 
-/// The overrides of the key, of fields that there are.
-pub fn keys(
-    table: &Table,
-    remarks: &Remarks,
-    overrides: Vec<PrimaryKeyOverride>,
-) -> Answer<Vec<KeyField>> {
+/// The overrides of the key. Fields that users defined are not read, so cannot be part of it.
+pub fn keys(table: &Table, overrides: Vec<PrimaryKeyOverride>) -> Answer<Vec<KeyField>> {
     let mut keys: Vec<KeyField> = Vec::with_capacity(overrides.len());
     for (index, key) in overrides.into_iter().enumerate() {
         let at = format!("fields[{index}].field_id");
-        if table.column(&key.field_id).is_none() && remarks.field(&key.field_id).is_none() {
-            return Err(refused(at, &format!("{:?} is no field of the schema", key.field_id)));
+        if table.column(&key.field_id).is_none() {
+            return Err(refused(at, "is no field that the source reports"));
         }
         if keys.iter().any(|other| other.field_id == key.field_id) {
             return Err(refused(at, "is given twice"));
         }
-        keys.push(KeyField { field_id: key.field_id, is_primary_key: key.is_primary_key });
+        keys.push(KeyField {
+            field_id: key.field_id,
+            is_primary_key: key.is_primary_key,
+        });
     }
     Ok(keys)
 }
@@ -100,10 +102,15 @@ pub fn unknown(field_id: &str) -> Problem {
 
 /// The empty string is no path.
 fn path(written: Option<String>, at: &str) -> Answer<Option<String>> {
-    let Some(text) = written.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = written.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     match JsonPath::parse(&text) {
         Ok(_) => Ok(Some(text)),
-        Err(error) => Err(refused(at.to_owned(), &format!("{}: {}", error.what(), error.advice()))),
+        Err(error) => Err(refused(
+            at.to_owned(),
+            &format!("{}: {}", error.what(), error.advice()),
+        )),
     }
 }
 

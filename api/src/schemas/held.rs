@@ -18,9 +18,16 @@ use crate::{
 
 /// The caller's connection, which must be able to be a source.
 pub async fn source(state: &ApiState, caller: &Caller, id: Uuid) -> Answer<Stored> {
-    let stored = state.store().connections().get(caller.organization()?, id).await?;
+    let stored = state
+        .store()
+        .connections()
+        .get(caller.organization()?, id)
+        .await?;
     if !connector(&stored.kind)?.about().source {
-        let message = format!("a connection of the type {} cannot be a source", stored.kind);
+        let message = format!(
+            "a connection of the type {} cannot be a source",
+            stored.kind
+        );
         return Err(Problem::bad_request(message));
     }
     Ok(stored)
@@ -37,7 +44,9 @@ pub async fn catalog(state: &ApiState, stored: &Stored) -> Answer<Catalog> {
 
 pub async fn table(state: &ApiState, stored: &Stored, schema_id: &str) -> Answer<Table> {
     let catalogs = state.store().catalogs();
-    let cached = catalogs.table(stored.organization_id, stored.id, schema_id).await?;
+    let cached = catalogs
+        .table(stored.organization_id, stored.id, schema_id)
+        .await?;
     if let Some(table) = cached {
         return Ok(table);
     }
@@ -53,15 +62,28 @@ pub async fn table(state: &ApiState, stored: &Stored, schema_id: &str) -> Answer
 pub async fn all_remarks(state: &ApiState, stored: &Stored) -> Answer<BTreeMap<String, Remarks>> {
     let (organization, id) = (stored.organization_id, stored.id);
     let mut remarks: BTreeMap<String, Remarks> = BTreeMap::new();
-    for (schema, keys) in state.store().catalogs().key_overrides(organization, id).await? {
+    for (schema, keys) in state
+        .store()
+        .catalogs()
+        .key_overrides(organization, id)
+        .await?
+    {
         remarks.entry(schema).or_default().keys = keys;
     }
-    for (schema, fields) in state.store().catalogs().user_fields(organization, id).await? {
+    for (schema, fields) in state
+        .store()
+        .catalogs()
+        .user_fields(organization, id)
+        .await?
+    {
         remarks.entry(schema).or_default().fields = fields;
     }
     Ok(remarks)
 }
 
 pub async fn remarks(state: &ApiState, stored: &Stored, schema_id: &str) -> Answer<Remarks> {
-    Ok(all_remarks(state, stored).await?.remove(schema_id).unwrap_or_default())
+    Ok(all_remarks(state, stored)
+        .await?
+        .remove(schema_id)
+        .unwrap_or_default())
 }

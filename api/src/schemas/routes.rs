@@ -39,9 +39,15 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(upsert_fields))
         .routes(routes!(patch_field, delete_field))
         // Versions up to 2023-04-25.
-        .route("/api/bulk/source/{id}/schema/{schema_id}", routing::get(get))
+        .route(
+            "/api/bulk/source/{id}/schema/{schema_id}",
+            routing::get(get),
+        )
         .route("/api/bulk/source/{id}/status", routing::get(status))
-        .route("/api/connections/{id}/{schema_id}/records", routing::get(records))
+        .route(
+            "/api/connections/{id}/{schema_id}/records",
+            routing::get(records),
+        )
 }
 
 /// The path of one schema.
@@ -54,7 +60,10 @@ impl TryFrom<(String, String)> for SchemaPath {
     type Error = Problem;
 
     fn try_from((connection, schema): (String, String)) -> Answer<Self> {
-        Ok(SchemaPath { connection: body::id(&connection)?, schema })
+        Ok(SchemaPath {
+            connection: body::id(&connection)?,
+            schema,
+        })
     }
 }
 
@@ -86,7 +95,10 @@ async fn refresh(
     }
     // A second request joins the refresh that is under way.
     state.work.refresh_in_background(&stored).await?;
-    Ok([(header::LOCATION, format!("/api/connections/{id}/schemas/status"))])
+    Ok([(
+        header::LOCATION,
+        format!("/api/connections/{id}/schemas/status"),
+    )])
 }
 
 /// Tells how far the inspection of a connection has come.
@@ -106,7 +118,11 @@ async fn status(
     PathId(id): PathId,
 ) -> Answer<Json<Data<SchemaCacheStatus>>> {
     let stored = held::source(&state, &caller, id).await?;
-    let cache = state.store().catalogs().state(stored.organization_id, id).await?;
+    let cache = state
+        .store()
+        .catalogs()
+        .state(stored.organization_id, id)
+        .await?;
     let cache_status = match cache.refreshing {
         true => CacheStatus::Refreshing,
         false => CacheStatus::Fresh,
@@ -172,12 +188,17 @@ async fn records(
     // A schema that is not there is not found, rather than an error of the source.
     held::table(&state, &stored, &path.schema).await?;
     let remarks = held::remarks(&state, &stored, &path.schema).await?;
-    let mut records =
-        state.work.sample(&stored, &path.schema, SAMPLE).await.map_err(held::upstream)?;
+    let mut records = state
+        .work
+        .sample(&stored, &path.schema, SAMPLE)
+        .await
+        .map_err(held::upstream)?;
     for field in &remarks.fields {
         let found = field.path.as_deref().map(JsonPath::parse);
         if let Some(Ok(place)) = found {
-            records.iter_mut().for_each(|record| set_found(record, &field.field_id, &place));
+            records
+                .iter_mut()
+                .for_each(|record| set_found(record, &field.field_id, &place));
         }
     }
     Ok(Json(Data::new(records.into_iter().map(Record).collect())))
@@ -215,14 +236,17 @@ async fn set_primary_keys(
     let path = SchemaPath::try_from(path)?;
     let stored = held::source(&state, &caller, path.connection).await?;
     let table = held::table(&state, &stored, &path.schema).await?;
-    let remarks = held::remarks(&state, &stored, &path.schema).await?;
-    let keys = fields::keys(&table, &remarks, request.fields.unwrap_or_default())?;
+    let keys = fields::keys(&table, request.fields.unwrap_or_default())?;
     let catalogs = state.store().catalogs();
     let (organization, id) = (stored.organization_id, stored.id);
     if keys.is_empty() {
-        catalogs.reset_key_override(organization, id, &path.schema).await?;
+        catalogs
+            .reset_key_override(organization, id, &path.schema)
+            .await?;
     } else {
-        catalogs.set_key_override(organization, id, &path.schema, &keys).await?;
+        catalogs
+            .set_key_override(organization, id, &path.schema, &keys)
+            .await?;
     }
     Ok(())
 }
@@ -253,7 +277,9 @@ async fn reset_primary_keys(
     let stored = held::source(&state, &caller, path.connection).await?;
     held::table(&state, &stored, &path.schema).await?;
     let catalogs = state.store().catalogs();
-    Ok(catalogs.reset_key_override(stored.organization_id, stored.id, &path.schema).await?)
+    Ok(catalogs
+        .reset_key_override(stored.organization_id, stored.id, &path.schema)
+        .await?)
 }
 
 /// Defines fields that the source does not report, or redefines fields. All or none.
@@ -286,7 +312,9 @@ async fn upsert_fields(
     let fields = fields::defined(request.fields.unwrap_or_default())?;
     let (organization, id) = (stored.organization_id, stored.id);
     let catalogs = state.store().catalogs();
-    Ok(catalogs.upsert_user_fields(organization, id, &path.schema, &fields).await?)
+    Ok(catalogs
+        .upsert_user_fields(organization, id, &path.schema, &fields)
+        .await?)
 }
 
 /// Changes parts of a field. One that the source reports gets an override.
@@ -321,7 +349,9 @@ async fn patch_field(
     let field = fields::patched(&table, &remarks, &field_id, request)?;
     let (organization, id) = (stored.organization_id, stored.id);
     let catalogs = state.store().catalogs();
-    catalogs.upsert_user_fields(organization, id, &path.schema, &[field]).await?;
+    catalogs
+        .upsert_user_fields(organization, id, &path.schema, &[field])
+        .await?;
     let remarks = held::remarks(&state, &stored, &path.schema).await?;
     view::fields(&table, &remarks)
         .into_iter()
@@ -366,5 +396,7 @@ async fn delete_field(
     }
     let (organization, id) = (stored.organization_id, stored.id);
     let catalogs = state.store().catalogs();
-    Ok(catalogs.delete_user_field(organization, id, &path.schema, &field_id).await?)
+    Ok(catalogs
+        .delete_user_field(organization, id, &path.schema, &field_id)
+        .await?)
 }

@@ -15,7 +15,10 @@ pub struct Remarks {
 
 impl Remarks {
     fn key(&self, field_id: &str) -> Option<bool> {
-        self.keys.iter().find(|key| key.field_id == field_id).map(|key| key.is_primary_key)
+        self.keys
+            .iter()
+            .find(|key| key.field_id == field_id)
+            .map(|key| key.is_primary_key)
     }
 
     pub fn field(&self, field_id: &str) -> Option<&UserField> {
@@ -24,14 +27,26 @@ impl Remarks {
 }
 
 pub fn schema(table: &Table, fields: Option<Vec<SchemaField>>) -> Schema {
-    Schema { fields, id: table.id.to_string(), name: table.id.name.clone() }
+    Schema {
+        fields,
+        id: table.id.to_string(),
+        name: table.id.name.clone(),
+    }
 }
 
 /// The columns in the order of the source, then the fields that only users know.
 pub fn fields(table: &Table, remarks: &Remarks) -> Vec<SchemaField> {
-    let detected = table.columns.iter().map(|column| detected(table, column, remarks));
-    let defined = remarks.fields.iter().filter(|field| table.column(&field.field_id).is_none());
-    detected.chain(defined.map(|field| defined_field(field, remarks))).collect()
+    let detected = table
+        .columns
+        .iter()
+        .map(|column| detected(table, column, remarks));
+    let defined = remarks
+        .fields
+        .iter()
+        .filter(|field| table.column(&field.field_id).is_none());
+    detected
+        .chain(defined.map(defined_field))
+        .collect()
 }
 
 fn detected(table: &Table, column: &Column, remarks: &Remarks) -> SchemaField {
@@ -57,15 +72,14 @@ fn detected(table: &Table, column: &Column, remarks: &Remarks) -> SchemaField {
     field
 }
 
-fn defined_field(user: &UserField, remarks: &Remarks) -> SchemaField {
-    let primary_key_override = remarks.key(&user.field_id);
+fn defined_field(user: &UserField) -> SchemaField {
     let mut field = SchemaField {
         association: None,
         id: user.field_id.clone(),
-        is_primary_key: primary_key_override.unwrap_or(false),
+        is_primary_key: false,
         name: String::new(),
         path: None,
-        primary_key_override,
+        primary_key_override: None,
         remote_type: None,
         source_primary_key: false,
         kind: FieldType::Unknown,
@@ -96,10 +110,7 @@ fn definition(spec: Value) -> Option<TypeDefinition> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tideway_core::{
-        LogicalType, TableId,
-        schema::TableKind,
-    };
+    use tideway_core::{LogicalType, TableId, schema::TableKind};
 
     use super::*;
 
@@ -108,7 +119,13 @@ mod tests {
             id: TableId::new(Some("public"), "orders"),
             columns: vec![
                 Column::new("id", LogicalType::Int64),
-                Column::new("total", LogicalType::Decimal { precision: 12, scale: 2 }),
+                Column::new(
+                    "total",
+                    LogicalType::Decimal {
+                        precision: 12,
+                        scale: 2,
+                    },
+                ),
             ],
             primary_key: vec!["id".into()],
             row_estimate: None,
@@ -120,15 +137,36 @@ mod tests {
     #[test]
     fn an_override_of_the_key_stands_beside_what_the_source_says() {
         let keys = vec![
-            KeyField { field_id: "id".into(), is_primary_key: false },
-            KeyField { field_id: "total".into(), is_primary_key: true },
+            KeyField {
+                field_id: "id".into(),
+                is_primary_key: false,
+            },
+            KeyField {
+                field_id: "total".into(),
+                is_primary_key: true,
+            },
         ];
-        let shown = fields(&orders(), &Remarks { keys, fields: Vec::new() });
+        let shown = fields(
+            &orders(),
+            &Remarks {
+                keys,
+                fields: Vec::new(),
+            },
+        );
         let keys: Vec<_> = shown
             .iter()
-            .map(|f| (f.is_primary_key, f.source_primary_key, f.primary_key_override))
+            .map(|f| {
+                (
+                    f.is_primary_key,
+                    f.source_primary_key,
+                    f.primary_key_override,
+                )
+            })
             .collect();
-        assert_eq!(keys, [(false, true, Some(false)), (true, false, Some(true))]);
+        assert_eq!(
+            keys,
+            [(false, true, Some(false)), (true, false, Some(true))]
+        );
     }
 
     #[test]
@@ -145,8 +183,17 @@ mod tests {
         let mut city = UserField::new("city", "City", "string");
         city.path = Some("$.address.city".into());
         let total = UserField::new("total", "Total", "string");
-        let shown = fields(&orders(), &Remarks { keys: Vec::new(), fields: vec![city, total] });
-        let names: Vec<_> = shown.iter().map(|f| (f.name.as_str(), f.user_managed)).collect();
+        let shown = fields(
+            &orders(),
+            &Remarks {
+                keys: Vec::new(),
+                fields: vec![city, total],
+            },
+        );
+        let names: Vec<_> = shown
+            .iter()
+            .map(|f| (f.name.as_str(), f.user_managed))
+            .collect();
         assert_eq!(names, [("id", false), ("Total", true), ("City", true)]);
         assert_eq!(shown[1].kind, FieldType::String);
         assert_eq!(shown[1].type_spec, None);

@@ -183,7 +183,8 @@ async fn one_execution_at_a_time_and_it_can_be_canceled() {
     }
     assert_eq!(server.get(&path).await["status"], "canceled");
 
-    let second = server.send("POST", &executions, None).await;
+    let null = Some(serde_json::Value::Null);
+    let second = server.send("POST", &executions, null).await;
     let second = Server::data(second);
     let off = server
         .post(&format!("{sync}/activate"), json!({"active": false}))

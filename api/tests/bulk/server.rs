@@ -39,7 +39,9 @@ impl Server {
     pub async fn start(workers: usize) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("tideway.db").display());
-        let store = Store::open(&url, Keyring::generate()).await.unwrap();
+        let store = Store::open(&url, Keyring::generate().unwrap())
+            .await
+            .unwrap();
         let first = Bootstrap {
             api_key: Some(Secret::new(KEY)),
             ..Bootstrap::default()

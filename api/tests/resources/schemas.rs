@@ -11,25 +11,43 @@ fn field<'a>(schema: &'a Value, id: &str) -> &'a Value {
 async fn a_schema_is_shown_with_its_fields_on_both_paths() {
     let server = Server::start().await;
     let id = server.connect_shop().await;
-    let schema = server.get(&format!("/api/connections/{id}/schemas/orders")).await.data();
+    let schema = server
+        .get(&format!("/api/connections/{id}/schemas/orders"))
+        .await
+        .data();
     assert_eq!(schema["id"], "orders");
     assert_eq!(field(&schema, "id")["is_primary_key"], true);
     assert_eq!(field(&schema, "city")["type"], "string");
-    let older = server.get(&format!("/api/bulk/source/{id}/schema/orders")).await.data();
+    let older = server
+        .get(&format!("/api/bulk/source/{id}/schema/orders"))
+        .await
+        .data();
     assert_eq!(older, schema);
-    server.get(&format!("/api/connections/{id}/schemas/nothing")).await.refused(404);
+    server
+        .get(&format!("/api/connections/{id}/schemas/nothing"))
+        .await
+        .refused(404);
 }
 
 #[tokio::test]
 async fn records_are_sampled_on_both_paths() {
     let server = Server::start().await;
     let id = server.connect_shop().await;
-    let records = server.get(&format!("/api/connections/{id}/schemas/orders/records")).await.data();
+    let records = server
+        .get(&format!("/api/connections/{id}/schemas/orders/records"))
+        .await
+        .data();
     assert_eq!(records.as_array().unwrap().len(), 3);
     assert_eq!(records[0]["city"], "Lisbon");
-    let older = server.get(&format!("/api/connections/{id}/orders/records")).await.data();
+    let older = server
+        .get(&format!("/api/connections/{id}/orders/records"))
+        .await
+        .data();
     assert_eq!(older, records);
-    server.get(&format!("/api/connections/{id}/schemas/nothing/records")).await.refused(404);
+    server
+        .get(&format!("/api/connections/{id}/schemas/nothing/records"))
+        .await
+        .refused(404);
 }
 
 #[tokio::test]
@@ -37,8 +55,12 @@ async fn a_refresh_finds_new_tables_and_says_where_its_status_is() {
     let server = Server::start().await;
     let id = server.connect_shop().await;
     let shop = rusqlite::Connection::open(server.path_of("shop.db")).unwrap();
-    shop.execute_batch("CREATE TABLE items (id INTEGER PRIMARY KEY)").unwrap();
-    server.get(&format!("/api/connections/{id}/schemas/items")).await.refused(404);
+    shop.execute_batch("CREATE TABLE items (id INTEGER PRIMARY KEY)")
+        .unwrap();
+    server
+        .get(&format!("/api/connections/{id}/schemas/items"))
+        .await
+        .refused(404);
 
     let path = format!("/api/connections/{id}/schemas/refresh");
     let started = server.send("POST", &path, None).await;
@@ -46,8 +68,14 @@ async fn a_refresh_finds_new_tables_and_says_where_its_status_is() {
     let status = format!("/api/connections/{id}/schemas/status");
     assert_eq!(started.headers["location"], status.as_str());
     server.inspected(&id).await;
-    server.get(&format!("/api/connections/{id}/schemas/items")).await.data();
-    server.get(&format!("/api/bulk/source/{id}/status")).await.data();
+    server
+        .get(&format!("/api/connections/{id}/schemas/items"))
+        .await
+        .data();
+    server
+        .get(&format!("/api/bulk/source/{id}/status"))
+        .await
+        .data();
 }
 
 #[tokio::test]
@@ -56,7 +84,10 @@ async fn a_connection_that_is_not_healthy_is_not_refreshed() {
     let configuration = json!({"path": "/no/such/folder/x.db"});
     let request = json!({"name": "Shop", "type": "sqlite", "configuration": configuration, "validate": false});
     let saved = server.post("/api/connections", request).await.data();
-    let path = format!("/api/connections/{}/schemas/refresh", saved["id"].as_str().unwrap());
+    let path = format!(
+        "/api/connections/{}/schemas/refresh",
+        saved["id"].as_str().unwrap()
+    );
     server.send("POST", &path, None).await.refused(400);
 }
 
@@ -84,7 +115,10 @@ async fn the_primary_key_can_be_overridden_and_taken_back() {
     for _ in 0..2 {
         assert_eq!(server.send("DELETE", &path, None).await.status, 200);
     }
-    assert_eq!(field(&server.get(&schema).await.data(), "id")["is_primary_key"], true);
+    assert_eq!(
+        field(&server.get(&schema).await.data(), "id")["is_primary_key"],
+        true
+    );
 }
 
 #[tokio::test]
@@ -94,7 +128,10 @@ async fn users_define_override_and_delete_fields() {
     let schema = format!("/api/connections/{id}/schemas/orders");
     let path = format!("{schema}/fields");
     let town = json!({"field_id": "town", "label": "Town", "type": "string", "path": "$.city"});
-    assert_eq!(server.post(&path, json!({"fields": [town]})).await.status, 200);
+    assert_eq!(
+        server.post(&path, json!({"fields": [town]})).await.status,
+        200
+    );
     let shown = server.get(&schema).await.data();
     assert_eq!(field(&shown, "town")["path"], "$.city");
     assert_eq!(field(&shown, "town")["user_managed"], true);
@@ -111,17 +148,38 @@ async fn users_define_override_and_delete_fields() {
     assert!(!shown.to_string().contains("\"a\""), "all or none: {shown}");
 
     let patch = json!({"label": "Where", "type": "object"});
-    let patched = server.send("PATCH", &format!("{path}/city"), Some(patch)).await.data();
+    let patched = server
+        .send("PATCH", &format!("{path}/city"), Some(patch))
+        .await
+        .data();
     assert_eq!(patched["name"], "Where");
     assert_eq!(patched["type"], "object");
     assert_eq!(patched["type_spec"], Value::Null);
     assert_eq!(patched["user_managed"], true);
-    server.send("PATCH", &format!("{path}/colour"), Some(json!({}))).await.refused(404);
+    server
+        .send("PATCH", &format!("{path}/colour"), Some(json!({})))
+        .await
+        .refused(404);
 
     for field_id in ["town", "city"] {
-        assert_eq!(server.send("DELETE", &format!("{path}/{field_id}"), None).await.status, 200);
+        assert_eq!(
+            server
+                .send("DELETE", &format!("{path}/{field_id}"), None)
+                .await
+                .status,
+            200
+        );
     }
-    server.send("DELETE", &format!("{path}/city"), None).await.refused(400);
-    server.send("DELETE", &format!("{path}/town"), None).await.refused(404);
-    assert_eq!(field(&server.get(&schema).await.data(), "city")["name"], "city");
+    server
+        .send("DELETE", &format!("{path}/city"), None)
+        .await
+        .refused(400);
+    server
+        .send("DELETE", &format!("{path}/town"), None)
+        .await
+        .refused(404);
+    assert_eq!(
+        field(&server.get(&schema).await.data(), "city")["name"],
+        "city"
+    );
 }

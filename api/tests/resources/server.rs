@@ -48,11 +48,18 @@ impl Server {
     pub async fn start() -> Server {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("tideway.db").display());
-        let store = Store::open(&url, Keyring::generate().unwrap()).await.unwrap();
-        let wanted = Bootstrap { api_key: Some(Secret::new(KEY)), ..Bootstrap::default() };
+        let store = Store::open(&url, Keyring::generate().unwrap())
+            .await
+            .unwrap();
+        let wanted = Bootstrap {
+            api_key: Some(Secret::new(KEY)),
+            ..Bootstrap::default()
+        };
         store.bootstrap(&wanted).await.unwrap();
-        let settings =
-            WorkSettings { data_dir: folder.path().to_owned(), ..WorkSettings::default() };
+        let settings = WorkSettings {
+            data_dir: folder.path().to_owned(),
+            ..WorkSettings::default()
+        };
         let work = Work::new(store.clone(), settings);
         let settings = ApiSettings {
             public_url: "http://tideway.test".to_owned(),
@@ -61,7 +68,11 @@ impl Server {
         };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let router = router(ApiState::new(work, settings, metrics));
-        Server { store, router, folder }
+        Server {
+            store,
+            router,
+            folder,
+        }
     }
 
     pub async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Response {
@@ -76,7 +87,11 @@ impl Server {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Response { status: parts.status, headers: parts.headers, body }
+        Response {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -116,7 +131,10 @@ impl Server {
     /// Waits until the inspection of a connection is over.
     pub async fn inspected(&self, id: &str) {
         for _ in 0..200 {
-            let status = self.get(&format!("/api/connections/{id}/schemas/status")).await.data();
+            let status = self
+                .get(&format!("/api/connections/{id}/schemas/status"))
+                .await
+                .data();
             if status["cache_status"] == "fresh" && !status["last_refresh_finished"].is_null() {
                 return;
             }

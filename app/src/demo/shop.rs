@@ -68,14 +68,14 @@ fn fill(shop: &Transaction<'_>, rows: usize) -> rusqlite::Result<u64> {
         let street = format!("{} {} Street", random.random_range(1..200), pick(&LAST, &mut random));
         let postcode = format!("{:05}", random.random_range(0..100_000));
         shop.prepare_cached("insert into addresses values (?, ?, ?, ?, ?, ?)")?
-            .execute(params![id, customer_id, street, pick(&FIRST, &mut random), postcode, moment(id)])?;
+            .execute(params![id as i64, customer_id as i64, street, pick(&FIRST, &mut random), postcode, moment(id)])?;
         written += 1;
     }
     for id in 1..=products {
         let price = format!("{}.{:02}", random.random_range(1..500), random.random_range(0..100));
         let attributes = format!(r#"{{"color":"{}","grams":{}}}"#, id % 7, random.random_range(1..5000));
         shop.prepare_cached("insert into products values (?, ?, ?, ?, ?, ?)")?
-            .execute(params![id, format!("SKU-{id:06}"), format!("Product {id}"), price, attributes, moment(id)])?;
+            .execute(params![id as i64, format!("SKU-{id:06}"), format!("Product {id}"), price, attributes, moment(id)])?;
     }
     let mut items = rows.saturating_sub(written);
     for id in 1..=orders {
@@ -105,7 +105,7 @@ fn customer(shop: &Transaction<'_>, id: usize, random: &mut StdRng) -> rusqlite:
     let name = format!("{} {}", pick(&FIRST, random), pick(&LAST, random));
     let (country, vip) = (pick(&COUNTRIES, random), random.random_bool(0.1));
     shop.prepare_cached("insert into customers values (?, ?, ?, ?, ?, ?, ?)")?
-        .execute(params![id, format!("customer{id}@example.com"), name, country, vip, moment(id), moment(id)])
+        .execute(params![id as i64, format!("customer{id}@example.com"), name, country, vip, moment(id), moment(id)])
         .map(drop)
 }
 
@@ -113,7 +113,7 @@ fn order(shop: &Transaction<'_>, id: usize, customer: usize, random: &mut StdRng
     let note = random.random_bool(0.2).then(|| format!("leave at the door, \"{}\"", id % 100));
     let day = &moment(id)[..10];
     shop.prepare_cached("insert into orders values (?, ?, ?, ?, ?, ?)")?
-        .execute(params![id, customer, pick(&STATUSES, random), day, note, moment(id)])
+        .execute(params![id as i64, customer as i64, pick(&STATUSES, random), day, note, moment(id)])
         .map(drop)
 }
 
@@ -126,7 +126,7 @@ fn item(
 ) -> rusqlite::Result<()> {
     let price = format!("{}.{:02}", random.random_range(1..500), random.random_range(0..100));
     shop.prepare_cached("insert into order_items values (?, ?, ?, ?, ?, ?)")?
-        .execute(params![order, line, product, random.random_range(1..6), price, moment(order)])
+        .execute(params![order as i64, line as i64, product as i64, random.random_range(1..6), price, moment(order)])
         .map(drop)
 }
 
@@ -142,7 +142,8 @@ pub fn change(path: &Path) -> Result<String> {
 fn trade(shop: &Transaction<'_>) -> rusqlite::Result<String> {
     let mut random = StdRng::seed_from_u64(21);
     let top = |table: &str| -> rusqlite::Result<usize> {
-        shop.query_row(&format!("select max(id) from {table}"), [], |row| row.get(0))
+        let id: i64 = shop.query_row(&format!("select max(id) from {table}"), [], |row| row.get(0))?;
+        Ok(usize::try_from(id).unwrap_or_default())
     };
     let (customers, orders, products) = (top("customers")?, top("orders")?, top("products")?);
     for id in customers + 1..=customers + 25 {

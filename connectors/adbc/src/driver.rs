@@ -36,9 +36,7 @@ impl Library {
     /// # Errors
     /// `Config` when the library is nowhere, naming each place, or is no such driver.
     pub fn load(&self, data_dir: Option<&Path>) -> Result<ManagedDriver> {
-        let mut loaded = LOADED
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner());
+        let mut loaded = LOADED.lock().unwrap_or_else(|broken| broken.into_inner());
         if let Some(driver) = loaded.get(self.stem) {
             return Ok(driver.clone());
         }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tideway_core::{
     Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId,
     schema::TableKind,
@@ -88,10 +88,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Looks {
-    /// The file did not read as its shape had promised.
-    pub fn suspect(&self, object: &Object) {
-        locked(&self.suspects).insert(version(object));
-        locked(&self.known).remove(&version(object));
+    /// Takes note of a file that did not read as its shape had promised.
+    pub fn note(&self, error: &Error, object: &Object) {
+        if error.kind == Kind::Drift {
+            locked(&self.suspects).insert(version(object));
+            locked(&self.known).remove(&version(object));
+        }
     }
 
     pub fn known(&self, object: &Object) -> Option<Arc<Shape>> {
@@ -202,13 +204,18 @@ pub async fn discover(
     }
     let alone = wanted.len() == 1;
     let found: Vec<Option<Table>> = stream::iter(wanted)
-        .map(async |(id, files)| match table(place, layout, looks, &id, &files).await {
-            Ok(table) => Ok(Some(table)),
-            Err(error) if !alone && about_the_file(error.kind) => {
-                tracing::warn!(table = id, %error, "a table cannot be read and is left out");
-                Ok(None)
+        .map(|(id, files)| {
+            async move {
+                match table(place, layout, looks, &id, &files).await {
+                    Ok(table) => Ok(Some(table)),
+                    Err(error) if !alone && about_the_file(error.kind) => {
+                        tracing::warn!(table = id, %error, "a table is left out");
+                        Ok(None)
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            Err(error) => Err(error),
+            .boxed()
         })
         .buffered(TABLES_AT_ONCE)
         .try_collect()
@@ -234,18 +241,18 @@ async fn table(
     }
     let loose: Vec<&TableFile> = files.files.iter().filter(|f| f.own_rows.is_none()).collect();
     let mut before = 0_u64;
-    let allowances: Vec<(&TableFile, u64)> = loose
+    let allowances: Vec<(TableFile, u64)> = loose
         .iter()
         .enumerate()
         .map(|(index, file)| {
             let whole = WHOLE_BYTES.saturating_sub(before);
             before = before.saturating_add(file.object.size);
             let least = if index < SAMPLED_FILES { SAMPLE_BYTES } else { GLANCE_BYTES };
-            (*file, whole.max(least))
+            ((*file).clone(), whole.max(least))
         })
         .collect();
     let shapes: Vec<Arc<Shape>> = stream::iter(allowances)
-        .map(|(file, most)| looks.look(place, layout, file, most))
+        .map(|(file, most)| async move { looks.look(place, layout, &file, most).await }.boxed())
         .buffered(FILES_AT_ONCE)
         .try_collect()
         .await?;
@@ -301,7 +308,7 @@ fn columns(manifests: &[Manifest], loose: &[&TableFile], shapes: &[Arc<Shape>]) 
     all
 }
 
-fn remote_type(logical: LogicalType) -> String {
+pub fn remote_type(logical: LogicalType) -> String {
     match logical {
         LogicalType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
         other => format!("{other:?}").to_lowercase(),

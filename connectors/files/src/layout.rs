@@ -41,7 +41,7 @@ pub struct LayoutSettings {
     pub single_table_name: Option<String>,
     #[schemars(
         title = "File format",
-        extend("default" = "csv", "examples" = ["csv"], "labels" = ["CSV", "JSON", "Parquet"])
+        extend("default" = "csv", "examples" = ["csv"])
     )]
     pub single_table_file_format: Option<Format>,
     /// File formats that may occur in different tables.

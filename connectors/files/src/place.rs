@@ -181,19 +181,21 @@ impl Place {
         .await
     }
 
-    /// Moves a finished file to its final name: a rename on a disk, a copy on a server,
-    /// where the original stays until its whole folder is removed.
+    /// Gives a finished file its final name, in one step: by a second link on a disk, by
+    /// a copy on a server. It also keeps its first name, so that this can be repeated.
     pub async fn publish(&self, from: &Path, to: &Path) -> Result<()> {
-        let moved = match self.folder {
-            Some(_) => self.store.rename(from, to).await,
-            None => self.store.copy(from, to).await,
+        let doing = || format!("writing {}", self.show(to));
+        let error = match self.store.copy(from, to).await {
+            Ok(()) => return Ok(()),
+            Err(error) if self.folder.is_none() => return Err(self.trouble(&doing(), error)),
+            Err(error) => error,
         };
-        match moved {
-            // An attempt that died has moved it before.
-            Err(object_store::Error::NotFound { .. }) if self.store.head(to).await.is_ok() => Ok(()),
-            moved => {
-                moved.map_err(|error| self.trouble(&format!("writing {}", self.show(to)), error))
-            }
+        // Not every file system has links; then the file moves. An attempt that died
+        // may have moved it before.
+        match self.store.rename(from, to).await {
+            Ok(()) => Ok(()),
+            Err(_) if self.store.head(to).await.is_ok() => Ok(()),
+            Err(_) => Err(self.trouble(&doing(), error)),
         }
     }
 

@@ -3,13 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use tideway_core::{
-    Batch, Error, Kind, Part, Result, form,
+    Batch, Error, Part, Result, form,
     source::{BatchStream, Read, Scan, Snapshot},
 };
 use tokio::{runtime::Handle, sync::mpsc};
@@ -18,7 +17,12 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     connection::Shared,
     discover::{Shape, dialect, text_input},
-    format::{Decoder, Format, Wanted, csv::CsvDecoder, json::JsonDecoder, parquet::ParquetDecoder},
+    format::{
+        Decoder, Format, Wanted,
+        csv::{CsvDecoder, Dialect},
+        json::JsonDecoder,
+        parquet::ParquetDecoder,
+    },
     layout::{TableFile, TableFiles},
     place::{Object, Place},
     track::{self, Above},
@@ -206,28 +210,27 @@ impl Snapshot for FileSnapshot {
         batches(move |send| {
             let slices: Vec<Slice> = form::parse(&part.spec)?;
             let above = Above::of(&read)?;
-            let mut left = read.limit.unwrap_or(u64::MAX);
-            let wanted = wanted(&read);
+            let mut left = usize::try_from(read.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+            let wanted = Wanted {
+                columns: read.columns.clone(),
+                known: read.table.columns.iter().map(|column| column.name.clone()).collect(),
+                batch_bytes: read.batch_bytes,
+                own: false,
+            };
             for slice in &slices {
-                let file = slice.file()?;
-                let result = read_file(
-                    &self.shared,
-                    &self.place,
-                    &file,
-                    slice.groups(),
-                    &wanted,
-                    &mut |batch| {
-                        let Some(batch) = cut_to(above.as_ref(), batch, &mut left)? else {
-                            return Ok(());
-                        };
-                        send(batch)
-                    },
-                    &mut || false,
-                );
-                match result {
-                    Err(error) if error.kind == Kind::Cancelled && left == 0 => return Ok(()),
-                    Err(error) => return Err(error),
-                    Ok(()) => {}
+                let mut reader = self.open_slice(slice, &wanted)?;
+                while left > 0
+                    && let Some(batch) = self.next_of(&mut reader)?
+                {
+                    let batch = match &above {
+                        Some(above) => above.keep(batch)?,
+                        None => batch,
+                    };
+                    let rows = batch.rows.slice(0, batch.row_count().min(left));
+                    left -= rows.num_rows();
+                    if !send(Batch { rows, ..batch }) {
+                        return Ok(());
+                    }
                 }
             }
             Ok(())
@@ -235,11 +238,98 @@ impl Snapshot for FileSnapshot {
     }
 }
 
-fn wanted(read: &Read) -> Wanted {
-    Wanted {
-        columns: read.columns.clone(),
-        known: read.table.columns.iter().map(|column| column.name.clone()).collect(),
-        batch_bytes: read.batch_bytes,
-        own: false,
+impl FileSnapshot {
+    fn open_slice(&self, slice: &Slice, wanted: &Wanted) -> Result<FileReader> {
+        let file = slice.file()?;
+        let dialect = dialect(&self.shared.layout, &self.place, &file);
+        let reader = FileReader::open(&self.place, &file, slice.groups(), dialect, wanted);
+        reader.inspect_err(|error| self.shared.looks.note(error, &file.object))
     }
+
+    fn next_of(&self, reader: &mut FileReader) -> Result<Option<Batch>> {
+        let next = reader.next();
+        next.inspect_err(|error| self.shared.looks.note(error, &reader.object))
+    }
+}
+
+/// Reads one version of a file batch by batch. Blocking.
+pub struct FileReader {
+    decoder: Box<dyn Decoder>,
+    place: Place,
+    pub object: Object,
+    handle: Handle,
+}
+
+impl FileReader {
+    pub fn open(
+        place: &Place,
+        file: &TableFile,
+        groups: Option<&[usize]>,
+        dialect: Dialect,
+        wanted: &Wanted,
+    ) -> Result<Self> {
+        let handle = Handle::current();
+        let name = place.relative(&file.object.path);
+        let wanted = Wanted {
+            own: file.own_rows.is_some(),
+            ..wanted.clone()
+        };
+        let decoder: Box<dyn Decoder> = match file.format {
+            Format::Csv => {
+                let input = text_input(place, &file.object, &handle)?;
+                Box::new(CsvDecoder::open(input, &name, dialect, &wanted)?)
+            }
+            Format::Json => {
+                let input = text_input(place, &file.object, &handle)?;
+                Box::new(JsonDecoder::open(input, &name, &wanted)?)
+            }
+            Format::Parquet => {
+                let source = place.open_ranges(&file.object, &handle)?;
+                Box::new(ParquetDecoder::open(source, &name, groups, &wanted)?)
+            }
+        };
+        Ok(FileReader {
+            decoder,
+            place: place.clone(),
+            object: file.object.clone(),
+            handle,
+        })
+    }
+
+    /// The next batch, or `None` at the end, after which it is certain that the file
+    /// did not change while it was read.
+    pub fn next(&mut self) -> Result<Option<Batch>> {
+        let batch = self.decoder.next()?;
+        if batch.is_none() {
+            self.place.verify(&self.object, &self.handle)?;
+        }
+        Ok(batch)
+    }
+}
+
+/// Runs a blocking reader on a thread of its own. It hands on one batch after the other,
+/// waits while the last one is not taken, and is told `false` when nobody listens.
+pub fn batches(
+    work: impl FnOnce(&mut dyn FnMut(Batch) -> bool) -> Result<()> + Send + 'static,
+) -> BatchStream {
+    let (sender, receiver) = mpsc::channel(1);
+    let task = tokio::task::spawn_blocking(move || {
+        let mut send = |batch| sender.blocking_send(batch).is_ok();
+        work(&mut send)
+    });
+    stream::unfold((receiver, Some(task)), async |(mut receiver, mut task)| {
+        if let Some(batch) = receiver.recv().await {
+            return Some((Ok(batch), (receiver, task)));
+        }
+        let ended = task.take()?.await;
+        match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some((Err(error), (receiver, None))),
+            Err(panic) => {
+                let error = Error::bug(format!("a reader stopped: {panic}"));
+                Some((Err(error), (receiver, None)))
+            }
+        }
+    })
+    .boxed()
 }

@@ -7,7 +7,7 @@ mod tls;
 use std::{
     net::SocketAddr,
     ops::{Deref, DerefMut},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -46,15 +46,17 @@ SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
 WHERE name IN ('jit', 'idle_session_timeout', 'transaction_timeout'); \
 SHOW server_version_num";
 
-/// A live link to one database. Every [`Postgres::client`] is a session of its own.
+/// A live link to one database. Every [`Postgres::client`] is a session of its own; a
+/// clone is the same link.
+#[derive(Clone)]
 pub struct Postgres {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     driver: tokio_postgres::Config,
     /// `None` where sslmode is `disable`.
     tls: Option<MakeRustlsConnect>,
     capabilities: Capabilities,
     /// The session that showed that the settings work, for whoever asks first.
-    spare: Mutex<Option<Session>>,
+    spare: Arc<Mutex<Option<Session>>>,
 }
 
 /// One session at the server. Dropping it ends the session after the statement that runs.
@@ -126,7 +128,7 @@ impl Postgres {
                 None => DriverMode::Disable,
             });
         Ok(Postgres {
-            config,
+            config: Arc::new(config),
             driver,
             tls,
             capabilities: Capabilities {
@@ -137,7 +139,7 @@ impl Postgres {
                 modes: &WriteMode::ALL,
                 names: NAMES,
             },
-            spare: Mutex::new(None),
+            spare: Arc::default(),
         })
     }
 
@@ -157,7 +159,7 @@ impl Postgres {
         opened.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
-    fn keep(&self, session: Session) {
+    pub(crate) fn keep(&self, session: Session) {
         *self.spare() = Some(session);
     }
 
@@ -205,6 +207,7 @@ impl Postgres {
             version: 0,
         };
         let version = session.settle().await?;
+        check::new_enough(version)?;
         Ok(Session { version, ..session })
     }
 

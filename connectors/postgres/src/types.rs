@@ -15,6 +15,7 @@ pub mod oid {
     pub const JSON: u32 = 114;
     pub const FLOAT4: u32 = 700;
     pub const FLOAT8: u32 = 701;
+    pub const INET: u32 = 869;
     pub const BPCHAR: u32 = 1042;
     pub const VARCHAR: u32 = 1043;
     pub const DATE: u32 = 1082;
@@ -70,6 +71,8 @@ pub enum Cast {
     No,
     /// To its own text form.
     Text,
+    /// To its own text form, where a cast to text is something else.
+    Inet,
     /// To JSON, which keeps every element of an array as it is.
     Json,
 }
@@ -80,6 +83,18 @@ pub struct Reading {
     pub logical: LogicalType,
     pub wire: Wire,
     pub cast: Cast,
+}
+
+impl Cast {
+    /// The SQL expression that gives a column as it is to be sent; `column` is quoted.
+    pub fn expression(self, column: &str) -> String {
+        match self {
+            Cast::No => column.to_owned(),
+            Cast::Text => format!("{column}::pg_catalog.text"),
+            Cast::Inet => format!("pg_catalog.textin(pg_catalog.inet_out({column}))"),
+            Cast::Json => format!("pg_catalog.to_json({column})"),
+        }
+    }
 }
 
 impl PgType {
@@ -135,10 +150,13 @@ impl PgType {
             oid::TIMESTAMP => as_sent(Timestamp, Wire::Timestamp),
             oid::TIMESTAMPTZ => as_sent(TimestampTz, Wire::TimestampTz),
             oid::INTERVAL => as_sent(Interval, Wire::Interval),
-            _ => Reading {
+            other => Reading {
                 logical: Text,
                 wire: Wire::Text,
-                cast: Cast::Text,
+                cast: match other {
+                    oid::INET => Cast::Inet,
+                    _ => Cast::Text,
+                },
             },
         }
     }

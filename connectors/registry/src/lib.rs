@@ -8,6 +8,12 @@ use url::Url;
 /// Every kind of system this build can connect to, sorted by id.
 pub fn all() -> &'static [&'static dyn Connector] {
     &[
+        &tideway_files::CsvConnector,
+        &tideway_adbc::DuckDbConnector,
+        &tideway_files::FilesConnector,
+        &tideway_postgres::PostgresConnector,
+        &tideway_files::S3Connector,
+        &tideway_sqlite::Sqlite,
     ]
 }
 

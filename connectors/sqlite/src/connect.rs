@@ -58,6 +58,11 @@ impl Handle {
     }
 
     fn open(file: &Path, flags: OpenFlags) -> Result<Handle> {
+        if file.is_dir() {
+            return Err(Error::config(format!("{} is a folder", file.display()))
+                .field("path")
+                .hint("give the path of a database file"));
+        }
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn =
             Connection::open_with_flags(file, flags).map_err(|error| explain(file, error))?;
@@ -66,7 +71,9 @@ impl Handle {
             file: file.to_owned(),
         };
         // Else a quoted name that is no column any more would be read as a text.
-        let strict = handle.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false);
+        let strict = handle
+            .conn
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false);
         strict.map_err(|error| handle.explain(error))?;
         Ok(handle)
     }
@@ -219,31 +226,40 @@ fn explain(file: &Path, error: rusqlite::Error) -> Error {
     };
     let explained = match code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            Error::timeout(format!("{name} is locked by another program"))
-                .hint(format!("wait until it is done, or close what has {name} open"))
+            Error::timeout(format!("{name} is locked by another program")).hint(format!(
+                "wait until it is done, or close what has {name} open"
+            ))
         }
         ErrorCode::ReadOnly if extended == ffi::SQLITE_READONLY_ROLLBACK => {
             Error::permission(format!("{name} was left half-written by another program"))
                 .hint("open it once with a program that may write to it, which puts it right")
         }
-        ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
-            Error::permission(format!("{name} may not be written"))
-                .hint(format!("make {name} and its folder writable for the user that the server runs as"))
+        ErrorCode::ReadOnly
+        | ErrorCode::PermissionDenied
+        | ErrorCode::AuthorizationForStatementDenied => {
+            Error::permission(format!("{name} may not be written")).hint(format!(
+                "make {name} and its folder writable for the user that the server runs as"
+            ))
         }
         ErrorCode::CannotOpen => cannot_open(file),
-        ErrorCode::DiskFull => Error::full(format!("no room left to write {name}"))
-            .hint(format!("free some room on the disk of {name}, then start the sync again")),
-        ErrorCode::DatabaseCorrupt => Error::data(format!("{name} is damaged: {message}"))
-            .hint(format!("run PRAGMA integrity_check on {name}, and restore it from a backup")),
+        ErrorCode::DiskFull => Error::full(format!("no room left to write {name}")).hint(format!(
+            "free some room on the disk of {name}, then start the sync again"
+        )),
+        ErrorCode::DatabaseCorrupt => Error::data(format!("{name} is damaged: {message}")).hint(
+            format!("run PRAGMA integrity_check on {name}, and restore it from a backup"),
+        ),
         ErrorCode::NotADatabase => Error::config(format!("{name} is not a SQLite database"))
             .field("path")
             .hint("check the path; an encrypted database cannot be read"),
         ErrorCode::SystemIoFailure => Error::unavailable(format!("{name}: {message}"))
             .hint(format!("check the disk that holds {name}")),
-        ErrorCode::ConstraintViolation => Error::data(format!("{name}: {message}"))
-            .hint("a constraint of the table does not allow the row; change the constraint or the key"),
-        ErrorCode::TooBig => Error::data(format!("{name}: a value or row is larger than SQLite can hold"))
-            .hint("leave the field out"),
+        ErrorCode::ConstraintViolation => Error::data(format!("{name}: {message}")).hint(
+            "a constraint of the table does not allow the row; change the constraint or the key",
+        ),
+        ErrorCode::TooBig => Error::data(format!(
+            "{name}: a value or row is larger than SQLite can hold"
+        ))
+        .hint("leave the field out"),
         ErrorCode::OperationInterrupted => Error::cancelled(),
         ErrorCode::TypeMismatch => Error::data(format!("{name}: {message}"))
             .hint("a column of the table takes only values of its type; change the table"),
@@ -264,16 +280,13 @@ fn explain(file: &Path, error: rusqlite::Error) -> Error {
 /// SQLite only says that it could not open some file; which, has to be found out.
 fn cannot_open(file: &Path) -> Error {
     let name = file.display();
-    if file.is_dir() {
-        return Error::config(format!("{name} is a folder"))
-            .field("path")
-            .hint("give the path of a database file");
-    }
     if let Err(error) = fs::File::open(file) {
         return not_accessible(file, error);
     }
-    Error::permission(format!("{name} could not be opened with the files beside it"))
-        .hint("the folder must be writable, for SQLite keeps its log next to the file")
+    Error::permission(format!(
+        "{name} could not be opened with the files beside it"
+    ))
+    .hint("the folder must be writable, for SQLite keeps its log next to the file")
 }
 
 /// Tries what a source and what a destination needs.
@@ -290,7 +303,10 @@ pub fn check(file: &Path) -> CheckReport {
             return report;
         }
     };
-    report.pass("open file", format!("{} is a SQLite database", file.display()));
+    report.pass(
+        "open file",
+        format!("{} is a SQLite database", file.display()),
+    );
     match tables_and_mode(&handle) {
         Ok(detail) => report.pass("list tables", detail),
         Err(error) => report.fail("list tables", &error),
@@ -344,4 +360,42 @@ fn try_writing(file: &Path) -> Result<()> {
     let written = handle.run("BEGIN IMMEDIATE; CREATE TABLE _tideway_probe (x)");
     handle.roll_back();
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: i32) -> Error {
+        let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        explain(Path::new("/data/shop.db"), failure)
+    }
+
+    #[test]
+    fn failures_have_kinds_and_advice_that_names_the_file() {
+        for (code, kind) in [
+            (ffi::SQLITE_BUSY, Kind::Timeout),
+            (ffi::SQLITE_LOCKED, Kind::Timeout),
+            (ffi::SQLITE_READONLY, Kind::Permission),
+            (ffi::SQLITE_PERM, Kind::Permission),
+            (ffi::SQLITE_FULL, Kind::Full),
+            (ffi::SQLITE_CORRUPT, Kind::Data),
+            (ffi::SQLITE_IOERR, Kind::Unavailable),
+        ] {
+            let error = failure(code);
+            assert_eq!(error.kind, kind, "{code}");
+            assert!(error.what().contains("/data/shop.db"), "{error:?}");
+            assert_ne!(error.advice(), kind.remedy(), "{error:?}");
+        }
+        assert_eq!(failure(ffi::SQLITE_NOTADB).kind, Kind::Config);
+        assert_eq!(failure(ffi::SQLITE_CANTOPEN).kind, Kind::Missing);
+        assert_eq!(failure(ffi::SQLITE_INTERRUPT).kind, Kind::Cancelled);
+        assert_eq!(failure(ffi::SQLITE_TOOBIG).kind, Kind::Data);
+        assert_eq!(failure(ffi::SQLITE_CONSTRAINT_UNIQUE).kind, Kind::Data);
+        assert!(
+            failure(ffi::SQLITE_READONLY_ROLLBACK)
+                .advice()
+                .contains("open it once")
+        );
+    }
 }

@@ -2,7 +2,8 @@
 
 use rusqlite::types::ValueRef;
 use tideway_core::{
-    Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId, schema::TableKind, source::Scope,
+    Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId, schema::TableKind,
+    source::Scope,
 };
 
 use crate::{
@@ -46,13 +47,18 @@ pub struct DescribedColumn {
 
 impl Described {
     pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
-        self.columns.iter().find(|column| same_name(&column.name, name))
+        self.columns
+            .iter()
+            .find(|column| same_name(&column.name, name))
     }
 
     /// Names of the primary key columns, in key order.
     pub fn key(&self) -> Vec<String> {
-        let mut key: Vec<&DescribedColumn> =
-            self.columns.iter().filter(|column| column.key_place > 0).collect();
+        let mut key: Vec<&DescribedColumn> = self
+            .columns
+            .iter()
+            .filter(|column| column.key_place > 0)
+            .collect();
         key.sort_by_key(|column| column.key_place);
         key.into_iter().map(|column| column.name.clone()).collect()
     }
@@ -72,10 +78,16 @@ impl Described {
             return None;
         }
         let hidden = ["rowid", "_rowid_", "oid"].map(str::to_owned).into_iter();
-        hidden.into_iter().find(|name| self.column(name).is_none()).or_else(|| {
-            let column = self.columns.iter().find(|column| self.is_row_number(column))?;
-            Some(column.name.clone())
-        })
+        hidden
+            .into_iter()
+            .find(|name| self.column(name).is_none())
+            .or_else(|| {
+                let column = self
+                    .columns
+                    .iter()
+                    .find(|column| self.is_row_number(column))?;
+                Some(column.name.clone())
+            })
     }
 }
 
@@ -114,14 +126,21 @@ fn list_relations(handle: &Handle) -> Result<Vec<Described>> {
 
 fn with_columns(handle: &Handle, mut described: Described) -> Result<Described> {
     // `hidden`: 1 is the hidden column of a virtual table, 2 and 3 are generated ones.
+    let view = described.kind == Relation::View;
     described.columns = handle.all(
         "SELECT name, type, \"notnull\", dflt_value, pk, hidden \
          FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> 1 ORDER BY cid",
         [&described.name],
         |row| {
+            let declared: String = row.get(1)?;
             Ok(DescribedColumn {
                 name: row.get(0)?,
-                declared: row.get(1)?,
+                // In a view, BLOB is also what SQLite says where it does not know.
+                declared: if view && declared == "BLOB" {
+                    String::new()
+                } else {
+                    declared
+                },
                 not_null: row.get(2)?,
                 default: row.get(3)?,
                 key_place: row.get(4)?,
@@ -163,9 +182,7 @@ fn readable(handle: &Handle, relation: Described) -> Result<Option<Table>> {
     match table {
         Ok(table) if table.columns.is_empty() => Ok(None),
         Ok(table) => Ok(Some(table)),
-        Err(error)
-            if kind != Relation::Table && matches!(error.kind, Kind::Drift | Kind::Bug) =>
-        {
+        Err(error) if kind != Relation::Table && matches!(error.kind, Kind::Drift | Kind::Bug) => {
             tracing::warn!(table = name, %error, "left out, as it cannot be read");
             Ok(None)
         }
@@ -295,7 +312,8 @@ impl Profile {
         }
         let before = self.candidates.first().copied();
         if self.candidates.len() > 1 {
-            self.candidates.retain(|logical| value::fits(*logical, value));
+            self.candidates
+                .retain(|logical| value::fits(*logical, value));
         }
         let now = self.candidates.first().copied();
         if self.key && now != before {
@@ -309,7 +327,9 @@ impl Profile {
     }
 
     fn logical(&self, declared: &str) -> LogicalType {
-        let Seen { number, text, blob, .. } = self.seen;
+        let Seen {
+            number, text, blob, ..
+        } = self.seen;
         match self.candidates.first() {
             Some(first) if !self.learns() || number || text || blob => *first,
             _ => types::unless_stored(declared),
@@ -319,8 +339,16 @@ impl Profile {
     /// Whether values that SQLite tells apart are still told apart once they are read as
     /// our type. A key for which that fails would make one row of two.
     fn identifies(&self) -> bool {
-        let Seen { null, number, text, blob } = self.seen;
-        let classes = [number, text, blob].into_iter().filter(|seen| *seen).count();
+        let Seen {
+            null,
+            number,
+            text,
+            blob,
+        } = self.seen;
+        let classes = [number, text, blob]
+            .into_iter()
+            .filter(|seen| *seen)
+            .count();
         !null && classes <= 1 && !self.ambiguous
     }
 }
@@ -341,11 +369,14 @@ fn canonical(logical: LogicalType, text: &[u8]) -> bool {
         LogicalType::Timestamp | LogicalType::TimestampTz => {
             let zoned = logical == LogicalType::TimestampTz;
             match value::timestamp(stored, zoned) {
-                Some(micros) => moment::write_moment(moment::Moment { micros, zoned }, &mut written),
+                Some(micros) => {
+                    moment::write_moment(moment::Moment { micros, zoned }, &mut written)
+                }
                 None => return false,
             }
         }
-        LogicalType::Decimal { precision, scale } => match value::decimal(stored, precision, scale) {
+        LogicalType::Decimal { precision, scale } => match value::decimal(stored, precision, scale)
+        {
             Some(unscaled) => number::write(&unscaled.to_string(), scale, &mut written),
             None => return false,
         },
@@ -362,6 +393,9 @@ fn canonical(logical: LogicalType, text: &[u8]) -> bool {
 /// The described table, or that it has gone since the plan was made.
 pub fn require(handle: &Handle, name: &str) -> Result<Described> {
     describe(handle, name)?.ok_or_else(|| {
-        Error::drift(format!("{name} is not in {} any more", handle.file().display()))
+        Error::drift(format!(
+            "{name} is not in {} any more",
+            handle.file().display()
+        ))
     })
 }

@@ -90,9 +90,8 @@ impl Connector for Sqlite {
     /// are below the working folder.
     fn parse_url(&self, url: &Url) -> Result<Endpoint> {
         let wrong = |what: &str| {
-            Error::config(format!("sqlite URL: {what}")).hint(
-                "write sqlite:///folder/file.db, or sqlite:file.db for a file in this folder",
-            )
+            Error::config(format!("sqlite URL: {what}"))
+                .hint("write sqlite:///folder/file.db, or sqlite:file.db for a file in this folder")
         };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("parameters are not known here"));
@@ -102,7 +101,9 @@ impl Connector for Sqlite {
         }
         let path = format!("{}{}", url.host_str().unwrap_or_default(), url.path());
         let path = percent_decode_str(&path).decode_utf8();
-        let path = path.map_err(|_| wrong("the path is not UTF-8"))?.into_owned();
+        let path = path
+            .map_err(|_| wrong("the path is not UTF-8"))?
+            .into_owned();
         let config = Config { path };
         config.file()?;
         Ok(Endpoint {

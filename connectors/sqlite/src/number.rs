@@ -144,7 +144,9 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_refused() {
-        for text in ["12.505", "123.45", "1e30", "1e-30", "", "-", ".", "1e", "1.2.3", " 1", "0x1", "NaN"] {
+        for text in [
+            "12.505", "123.45", "1e30", "1e-30", "", "-", ".", "1e", "1.2.3", " 1", "0x1", "NaN",
+        ] {
             assert_eq!(small(text, 4, 2), None, "{text}");
         }
         assert_eq!(small("1250", 3, -2), None);

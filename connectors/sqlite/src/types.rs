@@ -62,7 +62,10 @@ pub fn claim(declared: &str) -> Claim {
         "MONEY" | "CURRENCY" => return Claim::Number,
         "DATE" => Date,
         "TIME" | "TIME WITHOUT TIME ZONE" => Time,
-        "DATETIME" | "DATETIME2" | "SMALLDATETIME" | "TIMESTAMP"
+        "DATETIME"
+        | "DATETIME2"
+        | "SMALLDATETIME"
+        | "TIMESTAMP"
         | "TIMESTAMP WITHOUT TIME ZONE" => Timestamp,
         "TIMESTAMPTZ" | "TIMESTAMP WITH TIME ZONE" | "DATETIMEOFFSET" => TimestampTz,
         "INTERVAL" => Interval,
@@ -173,12 +176,25 @@ pub fn declared(logical: LogicalType) -> String {
 /// that mean something else unless they are quoted.
 pub fn spelled(declared: &str) -> String {
     const MEANING: [&str; 13] = [
-        "AS", "CHECK", "COLLATE", "CONSTRAINT", "DEFAULT", "DEFERRABLE", "FOREIGN", "GENERATED",
-        "NOT", "NULL", "PRIMARY", "REFERENCES", "UNIQUE",
+        "AS",
+        "CHECK",
+        "COLLATE",
+        "CONSTRAINT",
+        "DEFAULT",
+        "DEFERRABLE",
+        "FOREIGN",
+        "GENERATED",
+        "NOT",
+        "NULL",
+        "PRIMARY",
+        "REFERENCES",
+        "UNIQUE",
     ];
     let plain = |c: char| c.is_ascii_alphanumeric() || "_ (),+-".contains(c);
     let (words, _) = taken_apart(declared);
-    let ends_in_sizes = declared.split_once(')').is_none_or(|(_, after)| after.is_empty());
+    let ends_in_sizes = declared
+        .split_once(')')
+        .is_none_or(|(_, after)| after.is_empty());
     if declared.chars().all(plain)
         && ends_in_sizes
         && !words.split(' ').any(|word| MEANING.contains(&word))

@@ -209,7 +209,12 @@ fn digits(value: ValueRef<'_>) -> String {
 
 pub fn real_digits(number: f64) -> String {
     if number.is_infinite() {
-        return if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+        return if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+        .to_owned();
     }
     format!("{number:?}")
 }
@@ -236,20 +241,32 @@ mod tests {
 
     #[test]
     fn a_float_is_a_decimal_only_if_its_digits_fit() {
-        assert_eq!(decimal(ValueRef::Real(12.34), 10, 2), Some(i256::from_i128(1234)));
+        assert_eq!(
+            decimal(ValueRef::Real(12.34), 10, 2),
+            Some(i256::from_i128(1234))
+        );
         assert_eq!(decimal(ValueRef::Real(0.1 + 0.2), 10, 2), None);
         assert_eq!(decimal(ValueRef::Real(1e300), 10, 2), None);
         assert_eq!(decimal(ValueRef::Real(f64::INFINITY), 10, 2), None);
-        assert_eq!(decimal(ValueRef::Integer(-7), 3, 2), Some(i256::from_i128(-700)));
+        assert_eq!(
+            decimal(ValueRef::Integer(-7), 3, 2),
+            Some(i256::from_i128(-700))
+        );
         assert_eq!(decimal(ValueRef::Integer(77), 3, 2), None);
     }
 
     #[test]
     fn an_integer_is_a_float_only_if_it_is_the_same_number() {
-        assert_eq!(float(ValueRef::Integer(1 << 53)), Some(9_007_199_254_740_992.0));
+        assert_eq!(
+            float(ValueRef::Integer(1 << 53)),
+            Some(9_007_199_254_740_992.0)
+        );
         assert_eq!(float(ValueRef::Integer((1 << 53) + 1)), None);
         assert_eq!(float(ValueRef::Integer(i64::MAX)), None);
-        assert_eq!(float(ValueRef::Integer(i64::MIN)), Some(-9_223_372_036_854_775_808.0));
+        assert_eq!(
+            float(ValueRef::Integer(i64::MIN)),
+            Some(-9_223_372_036_854_775_808.0)
+        );
         assert_eq!(single(ValueRef::Real(0.1)), None);
         assert_eq!(single(ValueRef::Real(0.5)), Some(0.5));
     }
@@ -271,10 +288,20 @@ mod tests {
 
     #[test]
     fn durations_are_checked() {
-        for text in ["P1Y", "-P1D", "P1Y2M3DT4H5M6.5S", "PT0S", "P-1Y+2M", "P3W", "PT-0.000001S"] {
+        for text in [
+            "P1Y",
+            "-P1D",
+            "P1Y2M3DT4H5M6.5S",
+            "PT0S",
+            "P-1Y+2M",
+            "P3W",
+            "PT-0.000001S",
+        ] {
             assert!(fits(Interval, t(text)), "{text}");
         }
-        for text in ["", "P", "PT", "1Y", "P1H", "PT1D", "P1", "PT1HT1H", "P1.2.3D"] {
+        for text in [
+            "", "P", "PT", "1Y", "P1H", "PT1D", "P1", "PT1HT1H", "P1.2.3D",
+        ] {
             assert!(!fits(Interval, t(text)), "{text}");
         }
     }

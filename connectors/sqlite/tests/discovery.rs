@@ -37,12 +37,24 @@ async fn declared_types_are_believed_where_the_values_agree() {
         ("TEXT", "'a';'1'", Text),
         ("VARCHAR(20)", "'a'", Text),
         ("JSON", "'{\"a\": 1}';'[]';5", Json),
-        ("UUID", "'0191e0a4-7b3c-7def-8000-000000000001';x'000102030405060708090a0b0c0d0e0f'", Uuid),
+        (
+            "UUID",
+            "'0191e0a4-7b3c-7def-8000-000000000001';x'000102030405060708090a0b0c0d0e0f'",
+            Uuid,
+        ),
         ("BLOB", "x'00';'a'", Binary),
         ("DATE", "'2024-02-29';'infinity'", Date),
         ("TIME", "'12:30';'24:00:00'", Time),
-        ("DATETIME", "'2024-01-01 10:00:00';'2024-01-01T10:00:00.5';'2024-01-01'", Timestamp),
-        ("TIMESTAMP", "'2024-01-01 10:00:00Z';'2024-01-01 10:00:00+02:00'", TimestampTz),
+        (
+            "DATETIME",
+            "'2024-01-01 10:00:00';'2024-01-01T10:00:00.5';'2024-01-01'",
+            Timestamp,
+        ),
+        (
+            "TIMESTAMP",
+            "'2024-01-01 10:00:00Z';'2024-01-01 10:00:00+02:00'",
+            TimestampTz,
+        ),
         ("TIMESTAMPTZ", "'2024-01-01 10:00:00+00'", TimestampTz),
         ("INTERVAL", "'P1Y2M'", Interval),
         ("", "1;2", Int64),
@@ -50,7 +62,11 @@ async fn declared_types_are_believed_where_the_values_agree() {
         ("", "1.5;2", Float64),
         ("YEAR", "2024", Int64),
     ] {
-        assert_eq!(found(declared, values).await, expected, "{declared} with {values}");
+        assert_eq!(
+            found(declared, values).await,
+            expected,
+            "{declared} with {values}"
+        );
     }
 }
 
@@ -91,19 +107,31 @@ async fn columns_are_widened_until_every_value_fits() {
         ("TEXT", "CAST(x'636166e9' AS TEXT)", Binary),
         ("JSON", "'{\"a\": 1}';'{broken'", Text),
         ("JSONB", "jsonb('{\"a\": 1}')", Binary),
-        ("UUID", "'0191e0a4-7b3c-7def-8000-000000000001';'none'", Text),
+        (
+            "UUID",
+            "'0191e0a4-7b3c-7def-8000-000000000001';'none'",
+            Text,
+        ),
         ("DATE", "'2024-01-01';'2024-01-01 10:00:00'", Timestamp),
         ("DATE", "'2024-01-01';'01.02.2024'", Text),
         ("DATE", "1704067200", Int64),
         ("TIMESTAMP", "1704067200;1704067201", Int64),
         ("TIMESTAMP", "1704067200;'2024-01-01 10:00:00'", Text),
-        ("TIMESTAMP", "'2024-01-01 10:00:00';'2024-01-01 10:00:00Z'", Text),
+        (
+            "TIMESTAMP",
+            "'2024-01-01 10:00:00';'2024-01-01 10:00:00Z'",
+            Text,
+        ),
         ("TIMESTAMP", "'2024-01-01 10:00:00.123456789'", Text),
         ("TIME", "'12:30';'noon'", Text),
         ("", "1;'a'", Text),
         ("", "1;2.5;x'00'", Binary),
     ] {
-        assert_eq!(found(declared, values).await, expected, "{declared} with {values}");
+        assert_eq!(
+            found(declared, values).await,
+            expected,
+            "{declared} with {values}"
+        );
     }
 }
 
@@ -117,7 +145,10 @@ async fn a_value_in_the_last_row_counts() {
     assert_eq!(file.table("t").await.columns[0].logical, Int64);
     file.run("INSERT INTO t VALUES ('last')");
     let table = file.table("t").await;
-    assert_eq!((table.columns[0].logical, table.row_estimate), (Text, Some(20_001)));
+    assert_eq!(
+        (table.columns[0].logical, table.row_estimate),
+        (Text, Some(20_001))
+    );
 }
 
 #[tokio::test]
@@ -138,7 +169,13 @@ async fn keys_are_found_in_their_order() {
     assert_eq!(key("d"), [""; 0]);
     assert_eq!(key("e"), ["k"]);
     let nullable = |name: &str| -> Vec<bool> {
-        catalog.table(name).unwrap().columns.iter().map(|column| column.nullable).collect()
+        catalog
+            .table(name)
+            .unwrap()
+            .columns
+            .iter()
+            .map(|column| column.nullable)
+            .collect()
     };
     assert_eq!(nullable("a"), [false, false]);
     assert_eq!(nullable("b"), [false, true, false]);
@@ -148,18 +185,50 @@ async fn keys_are_found_in_their_order() {
 #[tokio::test]
 async fn a_key_that_would_make_one_row_of_two_is_no_key() {
     for (case, key) in [
-        ("CREATE TABLE t (k TEXT PRIMARY KEY); INSERT INTO t VALUES (NULL), (NULL)", false),
-        ("CREATE TABLE t (k PRIMARY KEY); INSERT INTO t VALUES (1), ('1')", false),
-        ("CREATE TABLE t (k PRIMARY KEY); INSERT INTO t VALUES ('a'), (x'61')", false),
-        ("CREATE TABLE t (k DATETIME PRIMARY KEY); INSERT INTO t VALUES ('2024-01-01'), ('2024-01-01 00:00:00')", false),
-        ("CREATE TABLE t (k UUID PRIMARY KEY); INSERT INTO t VALUES ('0191E0A4-7b3c-7def-8000-000000000001')", false),
-        ("CREATE TABLE t (k UUID PRIMARY KEY); INSERT INTO t VALUES ('0191E0A4-7b3c-7def-8000-000000000001'), ('other')", true),
-        ("CREATE TABLE t (k DATE PRIMARY KEY); INSERT INTO t VALUES ('2024-01-01'), ('2024-01-02')", true),
-        ("CREATE TABLE t (k NUMERIC PRIMARY KEY); INSERT INTO t VALUES (1), (2)", true),
-        ("CREATE TABLE t (k NUMERIC PRIMARY KEY); INSERT INTO t VALUES (1), (2.5)", true),
+        (
+            "CREATE TABLE t (k TEXT PRIMARY KEY); INSERT INTO t VALUES (NULL), (NULL)",
+            false,
+        ),
+        (
+            "CREATE TABLE t (k PRIMARY KEY); INSERT INTO t VALUES (1), ('1')",
+            false,
+        ),
+        (
+            "CREATE TABLE t (k PRIMARY KEY); INSERT INTO t VALUES ('a'), (x'61')",
+            false,
+        ),
+        (
+            "CREATE TABLE t (k DATETIME PRIMARY KEY); INSERT INTO t VALUES ('2024-01-01'), ('2024-01-01 00:00:00')",
+            false,
+        ),
+        (
+            "CREATE TABLE t (k UUID PRIMARY KEY); INSERT INTO t VALUES ('0191E0A4-7b3c-7def-8000-000000000001')",
+            false,
+        ),
+        (
+            "CREATE TABLE t (k UUID PRIMARY KEY); INSERT INTO t VALUES ('0191E0A4-7b3c-7def-8000-000000000001'), ('other')",
+            true,
+        ),
+        (
+            "CREATE TABLE t (k DATE PRIMARY KEY); INSERT INTO t VALUES ('2024-01-01'), ('2024-01-02')",
+            true,
+        ),
+        (
+            "CREATE TABLE t (k NUMERIC PRIMARY KEY); INSERT INTO t VALUES (1), (2)",
+            true,
+        ),
+        (
+            "CREATE TABLE t (k NUMERIC PRIMARY KEY); INSERT INTO t VALUES (1), (2.5)",
+            true,
+        ),
     ] {
         let table = File::with(case).table("t").await;
-        assert_eq!(!table.primary_key.is_empty(), key, "{case}: {:?}", table.columns[0].logical);
+        assert_eq!(
+            !table.primary_key.is_empty(),
+            key,
+            "{case}: {:?}",
+            table.columns[0].logical
+        );
     }
 }
 
@@ -175,14 +244,27 @@ async fn views_virtual_and_generated_columns_are_read() {
          CREATE TABLE _tideway_loads (x);",
     );
     let catalog = file.discover().await;
-    let names: Vec<String> = catalog.tables.iter().map(|table| table.id.to_string()).collect();
+    let names: Vec<String> = catalog
+        .tables
+        .iter()
+        .map(|table| table.id.to_string())
+        .collect();
     assert_eq!(names, ["t", "v", "words"]);
     let view = catalog.table("v").unwrap();
     assert_eq!(view.kind, TableKind::View);
     assert_eq!(types(view), [("a", Int64), ("half", Float64), ("c", Text)]);
-    assert_eq!(read_table(&file, "v").await, texts(&[["1", "1.5", "1!"], ["2", "2.5", "2!"]]));
-    assert_eq!(read_table(&file, "t").await, texts(&[["1", "2", "1!"], ["2", "4", "2!"]]));
-    assert_eq!(read_table(&file, "words").await, texts(&[["hello"], ["world"]]));
+    assert_eq!(
+        read_table(&file, "v").await,
+        texts(&[["1", "1.5", "1!"], ["2", "2.5", "2!"]])
+    );
+    assert_eq!(
+        read_table(&file, "t").await,
+        texts(&[["1", "2", "1!"], ["2", "4", "2!"]])
+    );
+    assert_eq!(
+        read_table(&file, "words").await,
+        texts(&[["hello"], ["world"]])
+    );
 }
 
 #[tokio::test]
@@ -201,8 +283,20 @@ async fn only_the_tables_asked_for_are_looked_at() {
 #[tokio::test]
 async fn names_of_any_kind_are_found_and_read() {
     let names = [
-        "plain", "with space", "qu\"ote", "semi;colon", "it's", "select", "ünïcødé 表",
-        "[brackets]", "back`tick", "dot.ted", "rowid", "%_", "a\nb", "-- x",
+        "plain",
+        "with space",
+        "qu\"ote",
+        "semi;colon",
+        "it's",
+        "select",
+        "ünïcødé 表",
+        "[brackets]",
+        "back`tick",
+        "dot.ted",
+        "rowid",
+        "%_",
+        "a\nb",
+        "-- x",
     ];
     for name in names {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
@@ -211,6 +305,10 @@ async fn names_of_any_kind_are_found_and_read() {
         ));
         let table = file.table(name).await;
         assert_eq!(types(&table), [(name, Text), ("oid", Int64)]);
-        assert_eq!(read_table(&file, name).await, texts(&[["v", "7"]]), "{name}");
+        assert_eq!(
+            read_table(&file, name).await,
+            texts(&[["v", "7"]]),
+            "{name}"
+        );
     }
 }

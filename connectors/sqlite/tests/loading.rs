@@ -9,9 +9,18 @@ use tideway_core::{
 
 use crate::support::*;
 
-const SOFT: Write = Write::Merge { complete: true, deletes: Deletes::Soft };
-const HARD: Write = Write::Merge { complete: true, deletes: Deletes::Hard };
-const PARTIAL: Write = Write::Merge { complete: false, deletes: Deletes::Soft };
+const SOFT: Write = Write::Merge {
+    complete: true,
+    deletes: Deletes::Soft,
+};
+const HARD: Write = Write::Merge {
+    complete: true,
+    deletes: Deletes::Hard,
+};
+const PARTIAL: Write = Write::Merge {
+    complete: false,
+    deletes: Deletes::Soft,
+};
 
 /// A target with rows 1 to 3, as an earlier load of the same kind left it.
 async fn filled(write: Write) -> File {
@@ -66,7 +75,8 @@ async fn every_way_of_writing_onto_every_disposition_has_exact_counts() {
                     record_timestamps,
                     ..load(write, disposition)
                 };
-                let case = format!("{write:?} {disposition:?} {truncate_existing} {record_timestamps}");
+                let case =
+                    format!("{write:?} {disposition:?} {truncate_existing} {record_timestamps}");
                 let outcome = run_load(&file, &load, vec![rows()]).await.unwrap();
                 assert_eq!(counts(&outcome), expected, "{case}");
                 assert!(!outcome.repeated, "{case}");
@@ -92,7 +102,9 @@ async fn a_load_without_rows_empties_or_keeps_the_table_as_it_should() {
         (PARTIAL, [0, 0, 0, 0], 3),
     ] {
         let file = filled(write).await;
-        let begun = begin(&file, &load(write, Disposition::Retain)).await.unwrap();
+        let begun = begin(&file, &load(write, Disposition::Retain))
+            .await
+            .unwrap();
         let durable = begun.lane().await.unwrap().commit("only").await.unwrap();
         assert_eq!(durable.rows, 0);
         let outcome = begun.finish().await.unwrap();
@@ -106,18 +118,35 @@ async fn soft_deleted_rows_are_marked_once_and_come_back_cleared() {
     let file = filled(SOFT).await;
     let mut second = load(SOFT, Disposition::Retain);
     second.record_timestamps = true;
-    let outcome = run_load(&file, &second, vec![person_rows(&[(1, "ann")])]).await.unwrap();
+    let outcome = run_load(&file, &second, vec![person_rows(&[(1, "ann")])])
+        .await
+        .unwrap();
     assert_eq!(counts(&outcome), [0, 0, 2, 1]);
-    let marked = file.texts(&format!("SELECT id FROM t WHERE {DELETED_AT} IS NOT NULL ORDER BY id"));
+    let marked = file.texts(&format!(
+        "SELECT id FROM t WHERE {DELETED_AT} IS NOT NULL ORDER BY id"
+    ));
     assert_eq!(marked, ["2", "3"]);
     let when = file.texts(&format!("SELECT {DELETED_AT} FROM t WHERE id = 2"));
 
     let third = load(SOFT, Disposition::Retain);
     let rows = person_rows(&[(1, "ann"), (3, "cid")]);
     let outcome = run_load(&file, &third, vec![rows]).await.unwrap();
-    assert_eq!(counts(&outcome), [0, 1, 0, 1], "the same values, but no longer deleted");
-    assert_eq!(file.texts(&format!("SELECT {DELETED_AT} FROM t WHERE id = 2")), when, "marked once");
-    assert_eq!(file.texts(&format!("SELECT count(*) FROM t WHERE {DELETED_AT} IS NULL")), ["2"]);
+    assert_eq!(
+        counts(&outcome),
+        [0, 1, 0, 1],
+        "the same values, but no longer deleted"
+    );
+    assert_eq!(
+        file.texts(&format!("SELECT {DELETED_AT} FROM t WHERE id = 2")),
+        when,
+        "marked once"
+    );
+    assert_eq!(
+        file.texts(&format!(
+            "SELECT count(*) FROM t WHERE {DELETED_AT} IS NULL"
+        )),
+        ["2"]
+    );
 }
 
 #[tokio::test]
@@ -127,30 +156,64 @@ async fn record_timestamps_tell_when_a_row_came_and_changed() {
         record_timestamps: true,
         ..load(write, Disposition::Retain)
     };
-    run_load(&file, &stamped(HARD), vec![person_rows(&[(1, "ann"), (2, "bob")])]).await.unwrap();
-    let before = file.rows(&format!("SELECT {CREATED_AT}, {UPDATED_AT} FROM t ORDER BY id"));
-    assert!(before.iter().flatten().all(|value| matches!(value, Value::Text(text) if text.ends_with("+00:00"))));
+    run_load(
+        &file,
+        &stamped(HARD),
+        vec![person_rows(&[(1, "ann"), (2, "bob")])],
+    )
+    .await
+    .unwrap();
+    let before = file.rows(&format!(
+        "SELECT {CREATED_AT}, {UPDATED_AT} FROM t ORDER BY id"
+    ));
+    assert!(
+        before
+            .iter()
+            .flatten()
+            .all(|value| matches!(value, Value::Text(text) if text.ends_with("+00:00")))
+    );
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    run_load(&file, &stamped(HARD), vec![person_rows(&[(1, "ann"), (2, "BOB"), (3, "cid")])]).await.unwrap();
-    let after = file.rows(&format!("SELECT {CREATED_AT}, {UPDATED_AT} FROM t ORDER BY id"));
+    run_load(
+        &file,
+        &stamped(HARD),
+        vec![person_rows(&[(1, "ann"), (2, "BOB"), (3, "cid")])],
+    )
+    .await
+    .unwrap();
+    let after = file.rows(&format!(
+        "SELECT {CREATED_AT}, {UPDATED_AT} FROM t ORDER BY id"
+    ));
     assert_eq!(after[0], before[0], "an unchanged row is untouched");
     assert_eq!(after[1][0], before[1][0]);
     assert_ne!(after[1][1], before[1][1]);
     assert_ne!(after[2][0], Value::Null);
     // Our own discovery sees them as timestamps with a zone.
     let table = file.table("t").await;
-    assert_eq!(table.column(CREATED_AT).unwrap().logical, LogicalType::TimestampTz);
+    assert_eq!(
+        table.column(CREATED_AT).unwrap().logical,
+        LogicalType::TimestampTz
+    );
 }
 
 #[tokio::test]
 async fn without_a_target_the_table_is_made_with_its_key() {
     let file = File::absent();
-    run_load(&file, &load(SOFT, Disposition::Retain), vec![person_rows(&[(1, "ann")])]).await.unwrap();
+    run_load(
+        &file,
+        &load(SOFT, Disposition::Retain),
+        vec![person_rows(&[(1, "ann")])],
+    )
+    .await
+    .unwrap();
     let table = file.table("t").await;
     assert_eq!(table.primary_key, ["id"]);
     assert_eq!(
         types(&table),
-        [("id", LogicalType::Int64), ("name", LogicalType::Text), (DELETED_AT, LogicalType::TimestampTz)]
+        [
+            ("id", LogicalType::Int64),
+            ("name", LogicalType::Text),
+            (DELETED_AT, LogicalType::TimestampTz)
+        ]
     );
     let mode = file.texts("PRAGMA journal_mode");
     assert_eq!(mode, ["wal"]);
@@ -161,7 +224,9 @@ async fn appended_rows_may_repeat_a_key() {
     let file = File::absent();
     for _ in 0..2 {
         let rows = person_rows(&[(1, "ann"), (1, "ann")]);
-        run_load(&file, &load(Write::Append, Disposition::Retain), vec![rows]).await.unwrap();
+        run_load(&file, &load(Write::Append, Disposition::Retain), vec![rows])
+            .await
+            .unwrap();
     }
     assert_eq!(names(&file), ["1 ann"; 4]);
 }
@@ -170,20 +235,32 @@ async fn appended_rows_may_repeat_a_key() {
 async fn of_rows_with_the_same_key_the_last_one_wins_and_is_noted() {
     for write in [SOFT, HARD, Write::Replace] {
         let file = filled(write).await;
-        let begun = begin(&file, &load(write, Disposition::Retain)).await.unwrap();
+        let begun = begin(&file, &load(write, Disposition::Retain))
+            .await
+            .unwrap();
         let notes = land(
             begun.as_ref(),
-            vec![person_rows(&[(1, "a"), (1, "b"), (2, "bob")]), person_rows(&[(1, "c"), (3, "cid")])],
+            vec![
+                person_rows(&[(1, "a"), (1, "b"), (2, "bob")]),
+                person_rows(&[(1, "c"), (3, "cid")]),
+            ],
         )
         .await
         .unwrap();
         let rows: u64 = notes.iter().map(|note| note.rows).sum();
         assert_eq!(rows, 2, "{notes:?}");
-        assert!(notes.iter().all(|note| note.column == "id" && note.what.contains("repeated")));
+        assert!(
+            notes
+                .iter()
+                .all(|note| note.column == "id" && note.what.contains("repeated"))
+        );
         let outcome = begun.finish().await.unwrap();
         assert_eq!(names(&file), ["1 c", "2 bob", "3 cid"]);
         let merged = write != Write::Replace;
-        assert_eq!(counts(&outcome), if merged { [0, 1, 0, 2] } else { [3, 0, 0, 0] });
+        assert_eq!(
+            counts(&outcome),
+            if merged { [0, 1, 0, 2] } else { [3, 0, 0, 0] }
+        );
     }
 }
 
@@ -191,12 +268,24 @@ async fn of_rows_with_the_same_key_the_last_one_wins_and_is_noted() {
 async fn a_null_key_is_rejected_with_a_note() {
     let file = filled(HARD).await;
     let ids = Int64Array::from(vec![Some(1), None, None]);
-    let rows = batch(&people(), vec![Arc::new(ids), Arc::new(StringArray::from(vec!["ann", "x", "y"]))]);
-    let begun = begin(&file, &load(HARD, Disposition::Retain)).await.unwrap();
+    let rows = batch(
+        &people(),
+        vec![
+            Arc::new(ids),
+            Arc::new(StringArray::from(vec!["ann", "x", "y"])),
+        ],
+    );
+    let begun = begin(&file, &load(HARD, Disposition::Retain))
+        .await
+        .unwrap();
     let notes = land(begun.as_ref(), vec![rows]).await.unwrap();
     assert_eq!(
         notes,
-        [Note { column: "id".into(), what: "row without a key not written".into(), rows: 2 }]
+        [Note {
+            column: "id".into(),
+            what: "row without a key not written".into(),
+            rows: 2
+        }]
     );
     assert_eq!(counts(&begun.finish().await.unwrap()), [0, 0, 2, 1]);
 }
@@ -205,8 +294,13 @@ async fn a_null_key_is_rejected_with_a_note() {
 async fn a_null_never_becomes_a_row_number() {
     let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)");
     let ids = Int64Array::from(vec![Some(1), None]);
-    let rows = batch(&people(), vec![Arc::new(ids), Arc::new(StringArray::from(vec!["ann", "x"]))]);
-    let begun = begin(&file, &load(Write::Append, Disposition::Retain)).await.unwrap();
+    let rows = batch(
+        &people(),
+        vec![Arc::new(ids), Arc::new(StringArray::from(vec!["ann", "x"]))],
+    );
+    let begun = begin(&file, &load(Write::Append, Disposition::Retain))
+        .await
+        .unwrap();
     let notes = land(begun.as_ref(), vec![rows]).await.unwrap();
     assert_eq!((notes[0].column.as_str(), notes[0].rows), ("id", 1));
     begun.finish().await.unwrap();
@@ -232,9 +326,21 @@ async fn keys_of_several_columns_are_merged() {
     };
     let file = File::absent();
     let load = || load_of(columns.clone(), &["b", "a"], HARD, Disposition::Retain);
-    run_load(&file, &load(), vec![rows(&[("x", 1, 1.0), ("x", 2, 2.0), ("y", 1, 3.0)])]).await.unwrap();
+    run_load(
+        &file,
+        &load(),
+        vec![rows(&[("x", 1, 1.0), ("x", 2, 2.0), ("y", 1, 3.0)])],
+    )
+    .await
+    .unwrap();
     assert_eq!(file.table("t").await.primary_key, ["b", "a"]);
-    let outcome = run_load(&file, &load(), vec![rows(&[("x", 1, 1.0), ("x", 2, 2.5), ("z", 1, 3.0)])]).await.unwrap();
+    let outcome = run_load(
+        &file,
+        &load(),
+        vec![rows(&[("x", 1, 1.0), ("x", 2, 2.5), ("z", 1, 3.0)])],
+    )
+    .await
+    .unwrap();
     assert_eq!(counts(&outcome), [1, 1, 1, 1]);
 }
 
@@ -245,18 +351,32 @@ async fn a_table_of_keys_alone_is_merged() {
     for write in [SOFT, HARD] {
         let file = File::absent();
         let load = || load_of(columns.clone(), &["id"], write, Disposition::Retain);
-        run_load(&file, &load(), vec![rows(vec![1, 2])]).await.unwrap();
-        let outcome = run_load(&file, &load(), vec![rows(vec![2, 3])]).await.unwrap();
+        run_load(&file, &load(), vec![rows(vec![1, 2])])
+            .await
+            .unwrap();
+        let outcome = run_load(&file, &load(), vec![rows(vec![2, 3])])
+            .await
+            .unwrap();
         assert_eq!(counts(&outcome), [1, 0, 1, 1]);
     }
 }
 
 #[tokio::test]
 async fn changes_from_and_to_null_and_in_case_are_changes() {
-    let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, NULL), (2, 'b'), (3, 'cid'), (4, NULL)");
+    let file = File::with(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); INSERT INTO t VALUES (1, NULL), (2, 'b'), (3, 'cid'), (4, NULL)",
+    );
     let names = StringArray::from(vec![Some("a"), None, Some("CID"), None]);
-    let rows = batch(&people(), vec![Arc::new(Int64Array::from(vec![1, 2, 3, 4])), Arc::new(names)]);
-    let outcome = run_load(&file, &load(HARD, Disposition::Retain), vec![rows]).await.unwrap();
+    let rows = batch(
+        &people(),
+        vec![
+            Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
+            Arc::new(names),
+        ],
+    );
+    let outcome = run_load(&file, &load(HARD, Disposition::Retain), vec![rows])
+        .await
+        .unwrap();
     assert_eq!(counts(&outcome), [0, 3, 0, 1]);
 }
 
@@ -298,10 +418,14 @@ async fn a_load_that_does_not_resume_starts_over() {
     let file = filled(Write::Append).await;
     let load = load(Write::Append, Disposition::Retain);
     let begun = begin(&file, &load).await.unwrap();
-    land(begun.as_ref(), vec![person_rows(&[(7, "old")])]).await.unwrap();
+    land(begun.as_ref(), vec![person_rows(&[(7, "old")])])
+        .await
+        .unwrap();
     let begun = begin(&file, &load).await.unwrap();
     assert!(begun.landed().is_empty());
-    land(begun.as_ref(), vec![person_rows(&[(8, "new")])]).await.unwrap();
+    land(begun.as_ref(), vec![person_rows(&[(8, "new")])])
+        .await
+        .unwrap();
     assert_eq!(begun.finish().await.unwrap().inserted, 1);
     assert_eq!(names(&file), ["1 ann", "2 bob", "3 cid", "8 new"]);
 }
@@ -311,9 +435,13 @@ async fn what_was_staged_with_other_columns_is_not_resumed() {
     let file = File::absent();
     let mut load = load(Write::Append, Disposition::Retain);
     let begun = begin(&file, &load).await.unwrap();
-    land(begun.as_ref(), vec![person_rows(&[(7, "old")])]).await.unwrap();
+    land(begun.as_ref(), vec![person_rows(&[(7, "old")])])
+        .await
+        .unwrap();
     load.resume = true;
-    load.target.columns.push(Column::new("extra", LogicalType::Text));
+    load.target
+        .columns
+        .push(Column::new("extra", LogicalType::Text));
     let begun = begin(&file, &load).await.unwrap();
     assert!(begun.landed().is_empty());
 }
@@ -321,19 +449,28 @@ async fn what_was_staged_with_other_columns_is_not_resumed() {
 #[tokio::test]
 async fn an_abandoned_load_leaves_nothing_behind() {
     let file = filled(Write::Replace).await;
-    let begun = begin(&file, &load(Write::Replace, Disposition::Retain)).await.unwrap();
-    land(begun.as_ref(), vec![person_rows(&[(7, "x")])]).await.unwrap();
+    let begun = begin(&file, &load(Write::Replace, Disposition::Retain))
+        .await
+        .unwrap();
+    land(begun.as_ref(), vec![person_rows(&[(7, "x")])])
+        .await
+        .unwrap();
     begun.abandon().await.unwrap();
     begun.abandon().await.unwrap();
     assert_eq!(names(&file), ["1 ann", "2 bob", "3 cid"]);
     no_leftovers(&file);
-    assert_eq!(file.texts("SELECT count(*) FROM _tideway_loads WHERE part_id <> ''"), ["0"]);
+    assert_eq!(
+        file.texts("SELECT count(*) FROM _tideway_loads WHERE part_id <> ''"),
+        ["0"]
+    );
 }
 
 #[tokio::test]
 async fn a_lane_that_is_dropped_leaves_nothing_and_lets_others_write() {
     let file = File::absent();
-    let begun = begin(&file, &load(Write::Append, Disposition::Retain)).await.unwrap();
+    let begun = begin(&file, &load(Write::Append, Disposition::Retain))
+        .await
+        .unwrap();
     let mut first = begun.lane().await.unwrap();
     first.write(person_rows(&[(1, "lost")])).await.unwrap();
     let mut second = begun.lane().await.unwrap();
@@ -363,7 +500,9 @@ async fn several_tables_are_loaded_side_by_side() {
             let mut lane = begun.lane().await.unwrap();
             for part in 0..5 {
                 for row in 0..4 {
-                    lane.write(person_rows(&[(part * 10 + row, "x")])).await.unwrap();
+                    lane.write(person_rows(&[(part * 10 + row, "x")]))
+                        .await
+                        .unwrap();
                 }
                 lane.commit(&part.to_string()).await.unwrap();
             }
@@ -388,11 +527,17 @@ async fn views_indexes_and_triggers_survive_a_replaced_table() {
         );
         let mut load = load(Write::Replace, Disposition::Retain);
         load.truncate_existing = truncate_existing;
-        run_load(&file, &load, vec![person_rows(&[(9, "new")])]).await.unwrap();
+        run_load(&file, &load, vec![person_rows(&[(9, "new")])])
+            .await
+            .unwrap();
         assert_eq!(file.texts("SELECT name FROM v"), ["new"]);
         let attached = "SELECT name FROM sqlite_schema WHERE tbl_name = 't' AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY 1";
         assert_eq!(file.texts(attached), ["by_name", "tell"]);
-        assert_eq!(file.texts("SELECT id FROM child"), ["1"], "no row of another table is lost");
+        assert_eq!(
+            file.texts("SELECT id FROM child"),
+            ["1"],
+            "no row of another table is lost"
+        );
         let child = file.texts("SELECT sql FROM sqlite_schema WHERE name = 'child'");
         assert!(child[0].contains("REFERENCES t (id)"), "{child:?}");
     }
@@ -409,11 +554,24 @@ async fn columns_that_the_load_lacks_stay_unless_the_table_is_rebuilt() {
     ] {
         let file = filled(write).await;
         file.run("ALTER TABLE t ADD COLUMN extra TEXT; UPDATE t SET extra = 'mine'");
-        run_load(&file, &load(write, disposition), vec![person_rows(&[(1, "ANN"), (4, "dan")])]).await.unwrap();
+        run_load(
+            &file,
+            &load(write, disposition),
+            vec![person_rows(&[(1, "ANN"), (4, "dan")])],
+        )
+        .await
+        .unwrap();
         let table = file.table("t").await;
-        assert_eq!(table.column("extra").is_some(), stays, "{write:?} {disposition:?}");
+        assert_eq!(
+            table.column("extra").is_some(),
+            stays,
+            "{write:?} {disposition:?}"
+        );
         if stays {
-            assert_eq!(file.rows("SELECT extra FROM t WHERE id = 4"), [[Value::Null]]);
+            assert_eq!(
+                file.rows("SELECT extra FROM t WHERE id = 4"),
+                [[Value::Null]]
+            );
         }
         if write == HARD {
             assert_eq!(file.texts("SELECT extra FROM t WHERE id = 1"), ["mine"]);
@@ -423,8 +581,22 @@ async fn columns_that_the_load_lacks_stay_unless_the_table_is_rebuilt() {
 
 #[tokio::test]
 async fn names_of_any_kind_are_written() {
-    let odd = ["with space", "qu\"ote", "it's", "select", "表", "rowid", "a\nb", "oid", "_rowid_", "?1"];
-    let columns: Vec<Column> = odd.iter().map(|name| Column::new(name, LogicalType::Text)).collect();
+    let odd = [
+        "with space",
+        "qu\"ote",
+        "it's",
+        "select",
+        "表",
+        "rowid",
+        "a\nb",
+        "oid",
+        "_rowid_",
+        "?1",
+    ];
+    let columns: Vec<Column> = odd
+        .iter()
+        .map(|name| Column::new(name, LogicalType::Text))
+        .collect();
     let row = |value: &str| {
         let array = Arc::new(StringArray::from(vec![value]));
         batch(&columns, odd.iter().map(|_| array.clone() as _).collect())
@@ -432,11 +604,19 @@ async fn names_of_any_kind_are_written() {
     for name in odd {
         for write in [Write::Append, Write::Replace, SOFT] {
             let file = File::absent();
-            let mut first = load_of(columns.clone(), &["qu\"ote", "rowid"], write, Disposition::Retain);
+            let mut first = load_of(
+                columns.clone(),
+                &["qu\"ote", "rowid"],
+                write,
+                Disposition::Retain,
+            );
             first.target.name = name.to_owned();
             first.record_timestamps = true;
             run_load(&file, &first, vec![row("x")]).await.unwrap();
-            let second = tideway_core::destination::Load { id: format!("{}b", first.id), ..first };
+            let second = tideway_core::destination::Load {
+                id: format!("{}b", first.id),
+                ..first
+            };
             run_load(&file, &second, vec![row("x")]).await.unwrap();
             let table = file.table(name).await;
             let rows = read_table(&file, name).await;
@@ -449,33 +629,62 @@ async fn names_of_any_kind_are_written() {
 
 #[tokio::test]
 async fn wide_tables_are_merged() {
-    let columns: Vec<Column> =
-        (0..1500).map(|at| Column::new(&format!("c{at}"), LogicalType::Int64)).collect();
+    let columns: Vec<Column> = (0..1500)
+        .map(|at| Column::new(&format!("c{at}"), LogicalType::Int64))
+        .collect();
     let row = |last: i64| {
-        let arrays = (0..1500_i64).map(|at| {
-            Arc::new(Int64Array::from(vec![if at == 1499 { last } else { at }])) as _
-        });
+        let arrays = (0..1500_i64)
+            .map(|at| Arc::new(Int64Array::from(vec![if at == 1499 { last } else { at }])) as _);
         batch(&columns, arrays.collect())
     };
     let file = File::absent();
     let load = || load_of(columns.clone(), &["c0"], SOFT, Disposition::Retain);
     run_load(&file, &load(), vec![row(1)]).await.unwrap();
-    assert_eq!(counts(&run_load(&file, &load(), vec![row(1)]).await.unwrap()), [0, 0, 0, 1]);
-    assert_eq!(counts(&run_load(&file, &load(), vec![row(2)]).await.unwrap()), [0, 1, 0, 0]);
+    assert_eq!(
+        counts(&run_load(&file, &load(), vec![row(1)]).await.unwrap()),
+        [0, 0, 0, 1]
+    );
+    assert_eq!(
+        counts(&run_load(&file, &load(), vec![row(2)]).await.unwrap()),
+        [0, 1, 0, 0]
+    );
 }
 
 #[tokio::test]
 async fn numbers_that_sqlite_has_not_are_noted() {
     let columns = vec![Column::new("f", LogicalType::Float64)];
-    let values = Float64Array::from(vec![Some(f64::NAN), Some(-0.0), Some(f64::INFINITY), None, Some(f64::NAN)]);
+    let values = Float64Array::from(vec![
+        Some(f64::NAN),
+        Some(-0.0),
+        Some(f64::INFINITY),
+        None,
+        Some(f64::NAN),
+    ]);
     let file = File::absent();
     let load = load_of(columns.clone(), &[], Write::Append, Disposition::Retain);
     let begun = begin(&file, &load).await.unwrap();
-    let notes = land(begun.as_ref(), vec![batch(&columns, vec![Arc::new(values)])]).await.unwrap();
-    let told: Vec<(&str, u64)> = notes.iter().map(|note| (note.what.as_str(), note.rows)).collect();
-    assert_eq!(told, [("NaN stored as null", 2), ("negative zero stored as zero", 1)]);
+    let notes = land(
+        begun.as_ref(),
+        vec![batch(&columns, vec![Arc::new(values)])],
+    )
+    .await
+    .unwrap();
+    let told: Vec<(&str, u64)> = notes
+        .iter()
+        .map(|note| (note.what.as_str(), note.rows))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("NaN stored as null", 2),
+            ("negative zero stored as zero", 1)
+        ]
+    );
     begun.finish().await.unwrap();
-    assert_eq!(read_table(&file, "t").await, texts(&[["∅"], ["0.0"], ["inf"], ["∅"], ["∅"]]));
+    assert_eq!(
+        read_table(&file, "t").await,
+        texts(&[["∅"], ["0.0"], ["inf"], ["∅"], ["∅"]])
+    );
 }
 
 #[tokio::test]
@@ -487,7 +696,9 @@ async fn tokens_of_loads_long_past_are_pruned_with_what_they_staged() {
          CREATE TABLE _tideway_stage_dead (x);",
     );
     let next = load(Write::Append, Disposition::Retain);
-    run_load(&file, &next, vec![person_rows(&[(4, "dan")])]).await.unwrap();
+    run_load(&file, &next, vec![person_rows(&[(4, "dan")])])
+        .await
+        .unwrap();
     assert_eq!(file.texts("SELECT load_id FROM _tideway_loads"), [next.id]);
     no_leftovers(&file);
 }
@@ -495,11 +706,15 @@ async fn tokens_of_loads_long_past_are_pruned_with_what_they_staged() {
 #[tokio::test]
 async fn a_part_goes_on_over_many_writes_and_lands_whole() {
     let file = File::absent();
-    let begun = begin(&file, &load(Write::Append, Disposition::Retain)).await.unwrap();
+    let begun = begin(&file, &load(Write::Append, Disposition::Retain))
+        .await
+        .unwrap();
     let mut lane = begun.lane().await.unwrap();
     for row in 0..10 {
         lane.write(person_rows(&[(row, "x")])).await.unwrap();
-        let stage = file.texts("SELECT name FROM sqlite_schema WHERE name LIKE '\\_tideway\\_stage%' ESCAPE '\\'");
+        let stage = file.texts(
+            "SELECT name FROM sqlite_schema WHERE name LIKE '\\_tideway\\_stage%' ESCAPE '\\'",
+        );
         let staged = file.texts(&format!("SELECT count(*) FROM {}", stage[0]));
         assert_eq!(staged, ["0"], "nothing is there before the commit");
     }
@@ -510,13 +725,19 @@ async fn a_part_goes_on_over_many_writes_and_lands_whole() {
 #[tokio::test]
 async fn a_batch_of_other_columns_is_our_bug_and_spoils_the_part() {
     let file = File::absent();
-    let begun = begin(&file, &load(Write::Append, Disposition::Retain)).await.unwrap();
+    let begun = begin(&file, &load(Write::Append, Disposition::Retain))
+        .await
+        .unwrap();
     let mut lane = begun.lane().await.unwrap();
     lane.write(person_rows(&[(1, "x")])).await.unwrap();
     let columns = vec![Column::new("id", LogicalType::Int64)];
     let wrong = batch(&columns, vec![Arc::new(Int64Array::from(vec![1]))]);
     assert_eq!(lane.write(wrong).await.unwrap_err().kind, Kind::Bug);
-    assert_eq!(lane.commit("a").await.unwrap_err().kind, Kind::Bug, "half a part must not land");
+    assert_eq!(
+        lane.commit("a").await.unwrap_err().kind,
+        Kind::Bug,
+        "half a part must not land"
+    );
     drop(lane);
     assert_eq!(begun.finish().await.unwrap().inserted, 0);
 }

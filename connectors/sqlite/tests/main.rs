@@ -9,5 +9,6 @@ mod memory;
 mod reading;
 mod round_trip;
 mod settings;
+mod speed;
 mod support;
 mod tracking;

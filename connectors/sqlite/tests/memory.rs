@@ -8,8 +8,16 @@ use crate::support::*;
 /// Memory of this process now, in bytes.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<usize>()
+        .unwrap()
+        * 1024
 }
 
 #[tokio::test]
@@ -32,14 +40,22 @@ async fn a_million_rows_pass_in_batches_of_the_size_asked_for() {
         while let Some(batch) = stream.next().await {
             let batch = batch.unwrap();
             // Arrow's buffers grow by doubling.
-            assert!(batch.byte_count() <= 2 * read.batch_bytes + (64 << 10), "{}", batch.byte_count());
+            assert!(
+                batch.byte_count() <= 2 * read.batch_bytes + (64 << 10),
+                "{}",
+                batch.byte_count()
+            );
             rows += batch.row_count();
             most = most.max(resident());
         }
     }
     assert_eq!(rows, 1_000_000);
     // The table has about 60 MB.
-    assert!(most.saturating_sub(before) < 32 << 20, "grew by {} bytes", most - before);
+    assert!(
+        most.saturating_sub(before) < 32 << 20,
+        "grew by {} bytes",
+        most - before
+    );
 }
 
 #[tokio::test]
@@ -50,5 +66,11 @@ async fn a_row_larger_than_a_batch_passes() {
     let mut read = read_of(&file.table("t").await);
     read.batch_bytes = 1000;
     let (batches, _) = try_read(&file, read).await.unwrap();
-    assert_eq!(batches.iter().map(|batch| batch.num_rows()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(
+        batches
+            .iter()
+            .map(|batch| batch.num_rows())
+            .collect::<Vec<_>>(),
+        [2, 1]
+    );
 }

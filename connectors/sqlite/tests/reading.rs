@@ -36,9 +36,20 @@ async fn all_types_of_values_are_decoded() {
         read_table(&file, "t").await,
         texts(&[
             [
-                "1", "1.5", "ä", "00ff", "true", "12.34", "7.00000", "2024-02-29", "23:59:59.500",
-                "2024-01-02T03:04:05", "2024-01-02T02:04:05Z", "000102030405060708090a0b0c0d0e0f",
-                "{\"a\":1}", "3.0",
+                "1",
+                "1.5",
+                "ä",
+                "00ff",
+                "true",
+                "12.34",
+                "7.00000",
+                "2024-02-29",
+                "23:59:59.500",
+                "2024-01-02T03:04:05",
+                "2024-01-02T02:04:05Z",
+                "000102030405060708090a0b0c0d0e0f",
+                "{\"a\":1}",
+                "3.0",
             ],
             nulls
         ])
@@ -124,7 +135,9 @@ async fn all_tables_are_seen_at_one_moment() {
         let catalog = file.discover().await;
         let connection = file.connect().await;
         let snapshot = source(&connection).open(&json!({})).await.unwrap();
-        let written = file.open().execute_batch("BEGIN; INSERT INTO a VALUES (2); INSERT INTO b VALUES (2); COMMIT");
+        let written = file
+            .open()
+            .execute_batch("BEGIN; INSERT INTO a VALUES (2); INSERT INTO b VALUES (2); COMMIT");
         // Without WAL the writer has to wait for the reader instead.
         assert_eq!(written.is_ok(), mode == "WAL");
         for (name, expected) in [("a", "1"), ("b", "1"), ("v", "1")] {
@@ -179,7 +192,9 @@ async fn a_test_run_reads_no_more_rows_than_asked() {
 
 #[tokio::test]
 async fn chosen_columns_come_in_the_order_asked() {
-    let file = File::with("CREATE TABLE t (a INTEGER, b TEXT, c REAL); INSERT INTO t VALUES (1, 'x', 2.5)");
+    let file = File::with(
+        "CREATE TABLE t (a INTEGER, b TEXT, c REAL); INSERT INTO t VALUES (1, 'x', 2.5)",
+    );
     let table = file.table("t").await;
     let mut read = read_of(&table);
     read.columns = vec![table.columns[2].clone(), table.columns[0].clone()];
@@ -197,7 +212,10 @@ async fn tables_without_a_usable_row_number_are_read_too() {
          CREATE TABLE pair (a TEXT, b INT, v TEXT, PRIMARY KEY (a, b DESC)) WITHOUT ROWID;
          INSERT INTO pair VALUES ('k', 1, 'one'), ('k', 2, 'two');",
     );
-    assert_eq!(read_table(&file, "shadowed").await, texts(&[["a", "b", "c"], ["d", "e", "f"]]));
+    assert_eq!(
+        read_table(&file, "shadowed").await,
+        texts(&[["a", "b", "c"], ["d", "e", "f"]])
+    );
     assert_eq!(read_table(&file, "named").await, texts(&[["7", "x", "y"]]));
     assert_eq!(read_table(&file, "pair").await.len(), 2);
 }
@@ -216,14 +234,27 @@ async fn copies_of_views_change_no_value() {
 
 #[tokio::test]
 async fn a_value_that_came_after_discovery_and_does_not_fit_is_an_error_that_names_it() {
-    let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, price REAL, must TEXT NOT NULL); INSERT INTO t VALUES (1, 2.5, 'a')");
+    let file = File::with(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, price REAL, must TEXT NOT NULL); INSERT INTO t VALUES (1, 2.5, 'a')",
+    );
     let table = file.table("t").await;
     file.run("INSERT INTO t VALUES (2, 'secret price', 'b')");
     let error = try_read(&file, read_of(&table)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Data);
-    assert!(error.what().contains("price") && error.what().contains("table t"), "{}", error.what());
-    assert!(!error.what().contains("secret"), "a cell value must not be told");
-    assert!(error.advice().contains("refresh the schema"), "{}", error.advice());
+    assert!(
+        error.what().contains("price") && error.what().contains("table t"),
+        "{}",
+        error.what()
+    );
+    assert!(
+        !error.what().contains("secret"),
+        "a cell value must not be told"
+    );
+    assert!(
+        error.advice().contains("refresh the schema"),
+        "{}",
+        error.advice()
+    );
 }
 
 #[tokio::test]
@@ -231,8 +262,14 @@ async fn a_table_or_column_that_vanished_is_drift() {
     let file = File::with("CREATE TABLE t (a INTEGER, b TEXT); CREATE TABLE u (a INTEGER)");
     let (t, u) = (file.table("t").await, file.table("u").await);
     file.run("ALTER TABLE t DROP COLUMN b; DROP TABLE u; INSERT INTO t VALUES (1)");
-    assert_eq!(try_read(&file, read_of(&t)).await.unwrap_err().kind, Kind::Drift);
-    assert_eq!(try_read(&file, read_of(&u)).await.unwrap_err().kind, Kind::Drift);
+    assert_eq!(
+        try_read(&file, read_of(&t)).await.unwrap_err().kind,
+        Kind::Drift
+    );
+    assert_eq!(
+        try_read(&file, read_of(&u)).await.unwrap_err().kind,
+        Kind::Drift
+    );
 }
 
 #[tokio::test]

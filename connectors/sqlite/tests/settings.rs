@@ -16,7 +16,10 @@ fn path_of(url: &str) -> tideway_core::Result<String> {
 
 #[test]
 fn urls_name_absolute_and_relative_files() {
-    assert_eq!(path_of("sqlite:///var/lib/shop.db").unwrap(), "/var/lib/shop.db");
+    assert_eq!(
+        path_of("sqlite:///var/lib/shop.db").unwrap(),
+        "/var/lib/shop.db"
+    );
     assert_eq!(path_of("sqlite://Data/shop.db").unwrap(), "Data/shop.db");
     assert_eq!(path_of("sqlite://shop.db").unwrap(), "shop.db");
     assert_eq!(path_of("sqlite:shop.db").unwrap(), "shop.db");
@@ -43,7 +46,12 @@ fn urls_that_name_no_file_are_refused_with_a_reason() {
 
 #[tokio::test]
 async fn settings_without_a_usable_path_are_refused() {
-    for configuration in [json!({}), json!({"path": ""}), json!({"path": ":memory:"}), json!({"path": 5})] {
+    for configuration in [
+        json!({}),
+        json!({"path": ""}),
+        json!({"path": ":memory:"}),
+        json!({"path": 5}),
+    ] {
         let connected = Sqlite.connect(&configuration, &ConnectCx::default()).await;
         let error = connected.err().unwrap();
         assert_eq!(error.kind, Kind::Config, "{configuration}");
@@ -56,7 +64,10 @@ fn the_form_asks_for_a_path() {
     assert_eq!(form["required"], json!(["path"]));
     assert_eq!(form["properties"]["path"]["type"], "string");
     let advanced = &Sqlite.forms().destination.json_schema["properties"]["advanced"];
-    assert_eq!(advanced["properties"]["truncate_existing"]["type"], "boolean");
+    assert_eq!(
+        advanced["properties"]["truncate_existing"]["type"],
+        "boolean"
+    );
 }
 
 #[tokio::test]

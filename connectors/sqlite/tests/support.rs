@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -77,7 +80,10 @@ impl File {
 
     pub async fn discover(&self) -> Catalog {
         let connection = self.connect().await;
-        source(&connection).discover(&Scope::default()).await.unwrap()
+        source(&connection)
+            .discover(&Scope::default())
+            .await
+            .unwrap()
     }
 
     pub async fn table(&self, name: &str) -> Table {
@@ -87,7 +93,10 @@ impl File {
 
 pub async fn connect(path: &Path) -> Arc<dyn Connection> {
     let configuration = json!({"path": path.to_str().unwrap()});
-    Sqlite.connect(&configuration, &ConnectCx::default()).await.unwrap()
+    Sqlite
+        .connect(&configuration, &ConnectCx::default())
+        .await
+        .unwrap()
 }
 
 pub fn source(connection: &Arc<dyn Connection>) -> &dyn Source {
@@ -100,7 +109,11 @@ pub fn destination(connection: &Arc<dyn Connection>) -> &dyn Destination {
 
 /// Logical types by column name.
 pub fn types(table: &Table) -> Vec<(&str, LogicalType)> {
-    table.columns.iter().map(|column| (column.name.as_str(), column.logical)).collect()
+    table
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.logical))
+        .collect()
 }
 
 pub fn read_of(table: &Table) -> Read {
@@ -117,7 +130,10 @@ pub fn read_of(table: &Table) -> Read {
 
 pub fn tracked(table: &Table, column: &str, cursor: Option<Cursor>) -> Read {
     Read {
-        tracking: Some(Tracking { column: column.to_owned(), cursor }),
+        tracking: Some(Tracking {
+            column: column.to_owned(),
+            cursor,
+        }),
         ..read_of(table)
     }
 }
@@ -132,7 +148,11 @@ pub async fn carry_out(
     let read = Arc::new(read);
     let mut batches = Vec::new();
     for part in scan.parts {
-        let part: Vec<Batch> = snapshot.clone().read(read.clone(), part).try_collect().await?;
+        let part: Vec<Batch> = snapshot
+            .clone()
+            .read(read.clone(), part)
+            .try_collect()
+            .await?;
         batches.extend(part.into_iter().map(|batch| batch.rows));
     }
     Ok((batches, scan.cursor))
@@ -160,17 +180,27 @@ pub fn shown(rows: &RecordBatch) -> Vec<Vec<String>> {
         .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
         .collect();
     (0..rows.num_rows())
-        .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect())
+        .map(|row| {
+            columns
+                .iter()
+                .map(|column| column.value(row).to_string())
+                .collect()
+        })
         .collect()
 }
 
 pub fn texts<const N: usize>(rows: &[[&str; N]]) -> Vec<Vec<String>> {
-    rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect()
+    rows.iter()
+        .map(|row| row.map(str::to_owned).to_vec())
+        .collect()
 }
 
 /// The columns of most loads here: a key and a text.
 pub fn people() -> Vec<Column> {
-    vec![Column::new("id", LogicalType::Int64), Column::new("name", LogicalType::Text)]
+    vec![
+        Column::new("id", LogicalType::Int64),
+        Column::new("name", LogicalType::Text),
+    ]
 }
 
 pub fn batch(columns: &[Column], arrays: Vec<ArrayRef>) -> Batch {
@@ -190,12 +220,7 @@ pub fn load(write: Write, disposition: Disposition) -> Load {
     load_of(people(), &["id"], write, disposition)
 }
 
-pub fn load_of(
-    columns: Vec<Column>,
-    key: &[&str],
-    write: Write,
-    disposition: Disposition,
-) -> Load {
+pub fn load_of(columns: Vec<Column>, key: &[&str], write: Write, disposition: Disposition) -> Load {
     Load {
         id: format!("load{}", LOADS.fetch_add(1, Relaxed)),
         target: TargetTable {
@@ -240,5 +265,10 @@ pub async fn run_load(file: &File, load: &Load, batches: Vec<Batch>) -> Result<O
 
 /// The counts of an outcome: inserted, updated, deleted, unchanged.
 pub fn counts(outcome: &Outcome) -> [u64; 4] {
-    [outcome.inserted, outcome.updated, outcome.deleted, outcome.unchanged]
+    [
+        outcome.inserted,
+        outcome.updated,
+        outcome.deleted,
+        outcome.unchanged,
+    ]
 }

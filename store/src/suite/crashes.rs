@@ -6,9 +6,7 @@ use chrono::TimeDelta;
 use tideway_core::{Catalog, TableId, schema::Table};
 
 use super::{Shop, Site, both, cut_off, tamper};
-use crate::{
-    ExecutionDraft, ExecutionStatus, Frequency, ScheduleDraft, SyncSchema, Timing, clock,
-};
+use crate::{ExecutionDraft, ExecutionStatus, Frequency, ScheduleDraft, SyncSchema, Timing, clock};
 
 both![
     a_firing_that_dies_queues_and_moves_on_or_does_neither,
@@ -43,11 +41,16 @@ async fn a_firing_that_dies_queues_and_moves_on_or_does_neither(site: &Site) {
     draft.next_fire_at = Some(clock::now() - TimeDelta::seconds(1));
     let schedules = shop.store.schedules();
     let (organization, sync) = (shop.organization, shop.sync.id);
-    let seen = schedules.create(organization, sync, &shop.author, &draft).await.unwrap();
+    let seen = schedules
+        .create(organization, sync, &shop.author, &draft)
+        .await
+        .unwrap();
     let run = ExecutionDraft::manual(shop.author.clone());
     let mut died = 0;
     for polls in 0.. {
-        let ended = cut_off(schedules.fire(&seen, None, &run), polls).await.is_some();
+        let ended = cut_off(schedules.fire(&seen, None, &run), polls)
+            .await
+            .is_some();
         settle(&shop).await;
         let (moved, queued) = both_of(
             &shop,
@@ -100,7 +103,11 @@ async fn an_end_that_dies_writes_state_and_event_or_neither(site: &Site) {
     let draft = ExecutionDraft::manual(shop.author.clone());
     let queue = shop.store.queue();
     for polls in 0.. {
-        shop.store.executions().create(organization, sync, &draft).await.unwrap();
+        shop.store
+            .executions()
+            .create(organization, sync, &draft)
+            .await
+            .unwrap();
         let lease = queue.claim("worker", HOLD).await.unwrap().unwrap().lease;
         let finish = queue.finish(&lease, ExecutionStatus::Failed, Some("no"));
         let ended = cut_off(finish, polls).await.is_some();
@@ -141,9 +148,14 @@ async fn a_refresh_that_dies_leaves_the_old_tables_or_the_new_ones(site: &Site) 
     };
     let new = catalog(1000);
     for polls in 0.. {
-        catalogs.start_refresh(shop.organization, id, Duration::ZERO).await.unwrap();
+        catalogs
+            .start_refresh(shop.organization, id, Duration::ZERO)
+            .await
+            .unwrap();
         catalogs.finish_refresh(id, Ok(&catalog(0))).await.unwrap();
-        let ended = cut_off(catalogs.finish_refresh(id, Ok(&new)), polls).await.is_some();
+        let ended = cut_off(catalogs.finish_refresh(id, Ok(&new)), polls)
+            .await
+            .is_some();
         settle(&shop).await;
         let (old, new) = both_of(
             &shop,
@@ -153,7 +165,10 @@ async fn a_refresh_that_dies_leaves_the_old_tables_or_the_new_ones(site: &Site) 
                (SELECT COUNT(*) FROM catalog_tables WHERE schema_id LIKE 't____') AS b",
         )
         .await;
-        assert!(matches!((old, new), (450, 0) | (0, 450)), "dead at step {polls}: {old} and {new}");
+        assert!(
+            matches!((old, new), (450, 0) | (0, 450)),
+            "dead at step {polls}: {old} and {new}"
+        );
         if ended {
             assert_eq!(new, 450);
             break;

@@ -71,7 +71,12 @@ impl Site {
 async fn on_sqlite(test: impl AsyncFnOnce(&Site)) {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/tideway.db", folder.path().display());
-    test(&Site { url, keyring: Keyring::generate().unwrap(), folder }).await;
+    test(&Site {
+        url,
+        keyring: Keyring::generate().unwrap(),
+        folder,
+    })
+    .await;
 }
 
 async fn on_postgres(test: impl AsyncFnOnce(&Site)) {
@@ -94,7 +99,10 @@ async fn on_postgres(test: impl AsyncFnOnce(&Site)) {
 
 async fn on_server(server: &str, sql: &str) {
     let mut connection = PgConnection::connect(server).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .unwrap();
 }
 
 /// An organization with two connections and a sync between them.
@@ -116,21 +124,42 @@ impl Shop {
     async fn within(store: Store, organization: Uuid) -> Shop {
         let author = Author::system();
         let connections = store.connections();
-        let source = connections.create(organization, &author, &connection("shop")).await.unwrap();
-        let destination =
-            connections.create(organization, &author, &connection("warehouse")).await.unwrap();
+        let source = connections
+            .create(organization, &author, &connection("shop"))
+            .await
+            .unwrap();
+        let destination = connections
+            .create(organization, &author, &connection("warehouse"))
+            .await
+            .unwrap();
         let draft = sync("shop to warehouse", &source, &destination);
-        let schemas = [SyncSchema::new("public.orders"), SyncSchema::new("public.items")];
-        let sync =
-            store.bulk_syncs().create(organization, &author, &draft, &schemas, &[]).await.unwrap();
-        Shop { store, organization, author, source, destination, sync }
+        let schemas = [
+            SyncSchema::new("public.orders"),
+            SyncSchema::new("public.items"),
+        ];
+        let sync = store
+            .bulk_syncs()
+            .create(organization, &author, &draft, &schemas, &[])
+            .await
+            .unwrap();
+        Shop {
+            store,
+            organization,
+            author,
+            source,
+            destination,
+            sync,
+        }
     }
 
     /// Another sync between the same connections.
     async fn another_sync(&self, name: &str) -> BulkSync {
         let draft = sync(name, &self.source, &self.destination);
         let syncs = self.store.bulk_syncs();
-        syncs.create(self.organization, &self.author, &draft, &[], &[]).await.unwrap()
+        syncs
+            .create(self.organization, &self.author, &draft, &[], &[])
+            .await
+            .unwrap()
     }
 }
 
@@ -175,7 +204,13 @@ async fn tamper(store: &Store, sql: &str) {
 
 async fn count(store: &Store, table: &str) -> i64 {
     let sql = format!("SELECT COUNT(*) AS n FROM {table}");
-    store.db().one("count", &sql, Vec::new()).await.unwrap().int("n").unwrap()
+    store
+        .db()
+        .one("count", &sql, Vec::new())
+        .await
+        .unwrap()
+        .int("n")
+        .unwrap()
 }
 
 /// Work that dies at its `polls`-th step; `None` if it died before its end.

@@ -23,7 +23,11 @@ async fn each_execution_is_claimed_once_by_racing_processes(site: &Site) {
     let draft = ExecutionDraft::manual(shop.author.clone());
     for n in 0..SYNCS {
         let sync = shop.another_sync(&format!("sync {n}")).await;
-        shop.store.executions().create(shop.organization, sync.id, &draft).await.unwrap();
+        shop.store
+            .executions()
+            .create(shop.organization, sync.id, &draft)
+            .await
+            .unwrap();
     }
     let stores = [shop.store.clone(), site.open().await, site.open().await];
     let workers = (0..6).map(|n| {
@@ -59,9 +63,7 @@ async fn of_racing_starts_one_wins_and_the_others_are_told(site: &Site) {
     for _ in 0..5 {
         let starts = (0..9).map(|n| {
             let (store, draft) = (stores[n % 3].clone(), draft.clone());
-            tokio::spawn(
-                async move { store.executions().create(organization, sync, &draft).await },
-            )
+            tokio::spawn(async move { store.executions().create(organization, sync, &draft).await })
         });
         let mut won = 0;
         for start in starts.collect::<Vec<_>>() {
@@ -71,8 +73,19 @@ async fn of_racing_starts_one_wins_and_the_others_are_told(site: &Site) {
             }
         }
         assert_eq!(won, 1);
-        let lease = shop.store.queue().claim("w", LONG).await.unwrap().unwrap().lease;
-        shop.store.queue().finish(&lease, ExecutionStatus::Completed, None).await.unwrap();
+        let lease = shop
+            .store
+            .queue()
+            .claim("w", LONG)
+            .await
+            .unwrap()
+            .unwrap()
+            .lease;
+        shop.store
+            .queue()
+            .finish(&lease, ExecutionStatus::Completed, None)
+            .await
+            .unwrap();
     }
 }
 
@@ -83,7 +96,11 @@ async fn leases_that_run_out_all_the_time_never_let_two_workers_write(site: &Sit
     let shop = site.with_shop().await;
     let sync = shop.sync.id;
     let draft = ExecutionDraft::manual(shop.author.clone());
-    shop.store.executions().create(shop.organization, sync, &draft).await.unwrap();
+    shop.store
+        .executions()
+        .create(shop.organization, sync, &draft)
+        .await
+        .unwrap();
     let stores = [shop.store.clone(), site.open().await, site.open().await];
     let outcomes = Arc::new(Mutex::new(HashMap::<&str, usize>::new()));
     let until = std::time::Instant::now() + Duration::from_secs(3);
@@ -132,5 +149,8 @@ async fn leases_that_run_out_all_the_time_never_let_two_workers_write(site: &Sit
     }
     watcher.await.unwrap();
     let outcomes = outcomes.lock().await;
-    assert!(outcomes["written"] > 10 && outcomes["fenced"] > 10, "{outcomes:?}");
+    assert!(
+        outcomes["written"] > 10 && outcomes["fenced"] > 10,
+        "{outcomes:?}"
+    );
 }

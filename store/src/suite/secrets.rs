@@ -27,17 +27,30 @@ async fn a_configuration_comes_back_as_it_was(site: &Site) {
     let mut draft = connection("shop");
     draft.configuration = Configuration::new(settings.clone());
     let connections = shop.store.connections();
-    let made = connections.create(shop.organization, &shop.author, &draft).await.unwrap();
-    assert_eq!(made.configuration.expose().to_string(), settings.to_string());
+    let made = connections
+        .create(shop.organization, &shop.author, &draft)
+        .await
+        .unwrap();
+    assert_eq!(
+        made.configuration.expose().to_string(),
+        settings.to_string()
+    );
     assert!(!format!("{made:?} {draft:?}").contains("hunter2"));
 }
 
 /// The shop's source does not open, and says why.
 async fn assert_damaged(shop: &Shop) {
-    let read = shop.store.connections().get(shop.organization, shop.source.id).await;
+    let read = shop
+        .store
+        .connections()
+        .get(shop.organization, shop.source.id)
+        .await;
     let error = read.unwrap_err();
     assert_eq!(error.kind, Kind::Data);
-    assert!(error.what().contains(&shop.source.id.to_string()), "{error}");
+    assert!(
+        error.what().contains(&shop.source.id.to_string()),
+        "{error}"
+    );
 }
 
 async fn a_changed_ciphertext_does_not_open(site: &Site) {
@@ -89,19 +102,34 @@ async fn a_data_key_moved_to_another_record_does_not_open(site: &Site) {
 
 async fn the_wrong_key_is_refused_before_anything_is_written(site: &Site) {
     site.with_shop().await;
-    let error = Store::open(&site.url, Keyring::generate().unwrap()).await.err().unwrap();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("encryption_key")));
+    let error = Store::open(&site.url, Keyring::generate().unwrap())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("encryption_key"))
+    );
 }
 
 async fn password(store: &Store, shop: &Shop) -> String {
-    let read = store.connections().get(shop.organization, shop.source.id).await.unwrap();
-    read.configuration.expose()["password"].as_str().unwrap().to_owned()
+    let read = store
+        .connections()
+        .get(shop.organization, shop.source.id)
+        .await
+        .unwrap();
+    read.configuration.expose()["password"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 async fn a_rotation_re_wraps_everything_and_the_old_key_can_go(site: &Site) {
     let (old, new) = ("11".repeat(32), "22".repeat(32));
     let shop = Shop::set_up(
-        Store::open(&site.url, Keyring::parse(&old).unwrap()).await.unwrap(),
+        Store::open(&site.url, Keyring::parse(&old).unwrap())
+            .await
+            .unwrap(),
     )
     .await;
     let answer = an_answer(&shop.store).await;
@@ -110,18 +138,36 @@ async fn a_rotation_re_wraps_everything_and_the_old_key_can_go(site: &Site) {
     let store = Store::open(&site.url, both.clone()).await.unwrap();
     let rotation = store.rotate().await.unwrap();
     assert_eq!((rotation.key_id, rotation.rewrapped), (both.newest(), 4));
-    assert_eq!(rotation.total, 4, "two connections, an answer and the check of the key");
+    assert_eq!(
+        rotation.total, 4,
+        "two connections, an answer and the check of the key"
+    );
     assert_eq!(store.rotate().await.unwrap().rewrapped, 0);
 
-    let store = Store::open(&site.url, Keyring::parse(&new).unwrap()).await.unwrap();
+    let store = Store::open(&site.url, Keyring::parse(&new).unwrap())
+        .await
+        .unwrap();
     assert_eq!(password(&store, &shop).await, "hunter2");
     assert_eq!(again(&store).await, answer);
-    assert!(Store::open(&site.url, Keyring::parse(&old).unwrap()).await.is_err());
+    assert!(
+        Store::open(&site.url, Keyring::parse(&old).unwrap())
+            .await
+            .is_err()
+    );
 }
 
 async fn an_answer(store: &Store) -> StoredResponse {
-    let answer = StoredResponse { status: 200, headers: vec![], body: b"secret".to_vec() };
-    match store.idempotency().begin(uuid::Uuid::nil(), "key", &request()).await.unwrap() {
+    let answer = StoredResponse {
+        status: 200,
+        headers: vec![],
+        body: b"secret".to_vec(),
+    };
+    match store
+        .idempotency()
+        .begin(uuid::Uuid::nil(), "key", &request())
+        .await
+        .unwrap()
+    {
         Begun::Fresh(ticket) => store.idempotency().finish(&ticket, &answer).await.unwrap(),
         Begun::Replay(_) => panic!("nobody has asked before"),
     }
@@ -129,22 +175,34 @@ async fn an_answer(store: &Store) -> StoredResponse {
 }
 
 async fn again(store: &Store) -> StoredResponse {
-    match store.idempotency().begin(uuid::Uuid::nil(), "key", &request()).await.unwrap() {
+    match store
+        .idempotency()
+        .begin(uuid::Uuid::nil(), "key", &request())
+        .await
+        .unwrap()
+    {
         Begun::Replay(answer) => answer,
         Begun::Fresh(_) => panic!("the answer is lost"),
     }
 }
 
 fn request() -> Request {
-    Request { method: "POST".into(), path: "/".into(), fingerprint: "0".into() }
+    Request {
+        method: "POST".into(),
+        path: "/".into(),
+        fingerprint: "0".into(),
+    }
 }
 
 async fn a_rotation_that_died_halfway_is_finished_by_the_next(site: &Site) {
     let (old, new) = ("11".repeat(32), "22".repeat(32));
-    let store = Store::open(&site.url, Keyring::parse(&old).unwrap()).await.unwrap();
+    let store = Store::open(&site.url, Keyring::parse(&old).unwrap())
+        .await
+        .unwrap();
     let shop = Shop::set_up(store).await;
-    let store =
-        Store::open(&site.url, Keyring::parse(&format!("{new},{old}")).unwrap()).await.unwrap();
+    let store = Store::open(&site.url, Keyring::parse(&format!("{new},{old}")).unwrap())
+        .await
+        .unwrap();
     // Stopped after ever longer times: the first ones hardly begin, the last are done.
     for micros in [0, 50, 200, 1000, 3000] {
         let patience = std::time::Duration::from_micros(micros);
@@ -152,13 +210,17 @@ async fn a_rotation_that_died_halfway_is_finished_by_the_next(site: &Site) {
         assert_eq!(password(&store, &shop).await, "hunter2");
     }
     store.rotate().await.unwrap();
-    let store = Store::open(&site.url, Keyring::parse(&new).unwrap()).await.unwrap();
+    let store = Store::open(&site.url, Keyring::parse(&new).unwrap())
+        .await
+        .unwrap();
     assert_eq!(password(&store, &shop).await, "hunter2");
 }
 
 async fn a_running_server_follows_a_renewed_key_file(site: &Site) {
     let folder = site.folder.path();
-    let server = Store::open(&site.url, Keyring::load(None, folder).unwrap()).await.unwrap();
+    let server = Store::open(&site.url, Keyring::load(None, folder).unwrap())
+        .await
+        .unwrap();
     let shop = Shop::set_up(server).await;
 
     let renewed = Keyring::renew(folder).unwrap();
@@ -169,8 +231,15 @@ async fn a_running_server_follows_a_renewed_key_file(site: &Site) {
     let mut draft = connection("late");
     draft.configuration = Configuration::new(json!({ "password": "hunter3" }));
     let connections = shop.store.connections();
-    connections.create(shop.organization, &shop.author, &draft).await.unwrap();
-    assert_eq!(tool.rotate().await.unwrap().rewrapped, 0, "the server wraps by the new key");
+    connections
+        .create(shop.organization, &shop.author, &draft)
+        .await
+        .unwrap();
+    assert_eq!(
+        tool.rotate().await.unwrap().rewrapped,
+        0,
+        "the server wraps by the new key"
+    );
 
     let only = Keyring::retire(folder).unwrap();
     assert_eq!(only.newest(), renewed.newest());
@@ -184,19 +253,37 @@ async fn a_canary_is_nowhere_in_the_database(site: &Site) {
     let mut draft = connection("shop");
     draft.configuration = Configuration::new(json!({ "password": CANARY }));
     let connections = shop.store.connections();
-    let made = connections.create(shop.organization, &shop.author, &draft).await.unwrap();
-    connections.update(shop.organization, made.id, &shop.author, &draft).await.unwrap();
+    let made = connections
+        .create(shop.organization, &shop.author, &draft)
+        .await
+        .unwrap();
+    connections
+        .update(shop.organization, made.id, &shop.author, &draft)
+        .await
+        .unwrap();
     let body = format!("{{\"key\":\"{CANARY}\"}}").into_bytes();
-    let answer = StoredResponse { status: 200, headers: vec![], body };
-    assert!(!format!("{answer:?}").contains("99, 97, 110"), "not as numbers either");
+    let answer = StoredResponse {
+        status: 200,
+        headers: vec![],
+        body,
+    };
+    assert!(
+        !format!("{answer:?}").contains("99, 97, 110"),
+        "not as numbers either"
+    );
     let idempotency = shop.store.idempotency();
-    if let Begun::Fresh(ticket) =
-        idempotency.begin(shop.organization, "key", &request()).await.unwrap()
+    if let Begun::Fresh(ticket) = idempotency
+        .begin(shop.organization, "key", &request())
+        .await
+        .unwrap()
     {
         idempotency.finish(&ticket, &answer).await.unwrap();
     }
     let dump = dump(site, &shop.store).await;
-    assert!(dump.contains("warehouse"), "the dump holds what is not secret");
+    assert!(
+        dump.contains("warehouse"),
+        "the dump holds what is not secret"
+    );
     let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, CANARY);
     for form in [CANARY, &base64[..14], &hex::encode(CANARY)] {
         assert!(!dump.contains(form));
@@ -234,7 +321,10 @@ fn processes_that_start_together_share_one_key_file() {
     let load = || Keyring::load(None, folder.path()).unwrap().newest();
     let ids: Vec<String> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
-        starts.into_iter().map(|start| start.join().unwrap()).collect()
+        starts
+            .into_iter()
+            .map(|start| start.join().unwrap())
+            .collect()
     });
     assert!(ids.iter().all(|id| *id == ids[0]));
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
@@ -263,7 +353,9 @@ async fn the_database_file_is_its_owners_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tideway.db");
     let url = format!("sqlite://{}", file.display());
-    let _store = Store::open(&url, Keyring::generate().unwrap()).await.unwrap();
+    let _store = Store::open(&url, Keyring::generate().unwrap())
+        .await
+        .unwrap();
     for name in ["tideway.db", "tideway.db-wal", "tideway.db-shm"] {
         assert_eq!(mode(&folder.path().join(name)), 0o600, "{name}");
     }

@@ -38,7 +38,10 @@ async fn a_sync_comes_back_with_all_its_settings(site: &Site) {
         policies: vec!["p".to_owned()],
     };
     let syncs = shop.store.bulk_syncs();
-    let made = syncs.create(shop.organization, &shop.author, &draft, &[], &[]).await.unwrap();
+    let made = syncs
+        .create(shop.organization, &shop.author, &draft, &[], &[])
+        .await
+        .unwrap();
     assert_eq!(made.settings, draft.settings);
     assert_eq!((made.mode, made.active), (WriteMode::Append, false));
     assert_eq!(made.created_by, shop.author);
@@ -50,18 +53,64 @@ async fn an_update_leaves_schemas_and_schedules_alone_unless_given(site: &Site) 
     let (organization, id) = (shop.organization, shop.sync.id);
     let syncs = shop.store.bulk_syncs();
     let schedule = ScheduleDraft::new(Timing::new(Frequency::Hourly));
-    shop.store.schedules().create(organization, id, &shop.author, &schedule).await.unwrap();
+    shop.store
+        .schedules()
+        .create(organization, id, &shop.author, &schedule)
+        .await
+        .unwrap();
     let draft = sync("renamed", &shop.source, &shop.destination);
-    let changed =
-        syncs.update(organization, id, &shop.author, &draft, None, None).await.unwrap();
+    let changed = syncs
+        .update(organization, id, &shop.author, &draft, None, None)
+        .await
+        .unwrap();
     assert_eq!(changed.name, "renamed");
-    assert_eq!(shop.store.sync_schemas().list(organization, id, None).await.unwrap().len(), 2);
-    assert_eq!(shop.store.schedules().list(organization, id).await.unwrap().len(), 1);
+    assert_eq!(
+        shop.store
+            .sync_schemas()
+            .list(organization, id, None)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(
+        shop.store
+            .schedules()
+            .list(organization, id)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 
     let only = [SyncSchema::new("public.orders")];
-    syncs.update(organization, id, &shop.author, &draft, Some(&only), Some(&[])).await.unwrap();
-    assert_eq!(shop.store.sync_schemas().list(organization, id, None).await.unwrap(), only);
-    assert!(shop.store.schedules().list(organization, id).await.unwrap().is_empty());
+    syncs
+        .update(
+            organization,
+            id,
+            &shop.author,
+            &draft,
+            Some(&only),
+            Some(&[]),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        shop.store
+            .sync_schemas()
+            .list(organization, id, None)
+            .await
+            .unwrap(),
+        only
+    );
+    assert!(
+        shop.store
+            .schedules()
+            .list(organization, id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn a_sync_between_unknown_connections_is_refused_by_field(site: &Site) {
@@ -69,7 +118,9 @@ async fn a_sync_between_unknown_connections_is_refused_by_field(site: &Site) {
     let mut draft = sync("nowhere", &shop.source, &shop.destination);
     draft.destination_connection_id = Uuid::now_v7();
     let syncs = shop.store.bulk_syncs();
-    let made = syncs.create(shop.organization, &shop.author, &draft, &[], &[]).await;
+    let made = syncs
+        .create(shop.organization, &shop.author, &draft, &[], &[])
+        .await;
     let error = made.unwrap_err();
     assert_eq!(error.kind, Kind::Missing);
     assert_eq!(error.blamed_field(), Some("destination_connection_id"));
@@ -82,11 +133,27 @@ async fn a_failed_update_changes_nothing(site: &Site) {
     let mut unknown = ScheduleDraft::new(Timing::new(Frequency::Daily));
     unknown.id = Some(Uuid::now_v7());
     let syncs = shop.store.bulk_syncs();
-    let changed =
-        syncs.update(organization, id, &shop.author, &draft, Some(&[]), Some(&[unknown])).await;
+    let changed = syncs
+        .update(
+            organization,
+            id,
+            &shop.author,
+            &draft,
+            Some(&[]),
+            Some(&[unknown]),
+        )
+        .await;
     assert_eq!(kind(changed), Kind::Missing);
     assert_eq!(syncs.get(organization, id).await.unwrap(), shop.sync);
-    assert_eq!(shop.store.sync_schemas().list(organization, id, None).await.unwrap().len(), 2);
+    assert_eq!(
+        shop.store
+            .sync_schemas()
+            .list(organization, id, None)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 async fn schemas_are_put_one_by_one_or_replaced_as_a_whole(site: &Site) {
@@ -95,8 +162,15 @@ async fn schemas_are_put_one_by_one_or_replaced_as_a_whole(site: &Site) {
     let schemas = shop.store.sync_schemas();
     let mut items = SyncSchema::new("public.items");
     items.enabled = false;
-    let twice = [SyncSchema::new("public.items"), items.clone(), SyncSchema::new("public.new")];
-    schemas.put(organization, id, &shop.author, &twice).await.unwrap();
+    let twice = [
+        SyncSchema::new("public.items"),
+        items.clone(),
+        SyncSchema::new("public.new"),
+    ];
+    schemas
+        .put(organization, id, &shop.author, &twice)
+        .await
+        .unwrap();
     let ids = |list: Vec<SyncSchema>| -> Vec<String> {
         list.into_iter().map(|schema| schema.schema_id).collect()
     };
@@ -105,8 +179,13 @@ async fn schemas_are_put_one_by_one_or_replaced_as_a_whole(site: &Site) {
     let disabled = schemas.list(organization, id, Some(false)).await.unwrap();
     assert_eq!(disabled, [items], "of two mentions the last one counts");
 
-    let many: Vec<_> = (0..250).map(|n| SyncSchema::new(&format!("public.t{n:03}"))).collect();
-    schemas.replace(organization, id, &shop.author, &many).await.unwrap();
+    let many: Vec<_> = (0..250)
+        .map(|n| SyncSchema::new(&format!("public.t{n:03}")))
+        .collect();
+    schemas
+        .replace(organization, id, &shop.author, &many)
+        .await
+        .unwrap();
     assert_eq!(schemas.list(organization, id, None).await.unwrap(), many);
 }
 
@@ -137,8 +216,17 @@ async fn a_schema_comes_back_with_all_its_options(site: &Site) {
     };
     let schemas = shop.store.sync_schemas();
     let (organization, id) = (shop.organization, shop.sync.id);
-    schemas.put(organization, id, &shop.author, std::slice::from_ref(&full)).await.unwrap();
-    assert_eq!(schemas.get(organization, id, &full.schema_id).await.unwrap(), full);
+    schemas
+        .put(organization, id, &shop.author, std::slice::from_ref(&full))
+        .await
+        .unwrap();
+    assert_eq!(
+        schemas
+            .get(organization, id, &full.schema_id)
+            .await
+            .unwrap(),
+        full
+    );
     let touched = shop.store.bulk_syncs().get(organization, id).await.unwrap();
     assert!(touched.updated_at > shop.sync.updated_at);
 }
@@ -147,19 +235,46 @@ async fn syncs_are_listed_by_activity_and_connection(site: &Site) {
     let shop = site.with_shop().await;
     let idle = shop.another_sync("idle").await;
     let syncs = shop.store.bulk_syncs();
-    syncs.set_active(shop.organization, idle.id, &shop.author, false).await.unwrap();
+    syncs
+        .set_active(shop.organization, idle.id, &shop.author, false)
+        .await
+        .unwrap();
     let page = PageRequest::new(50, None);
     let list = async |filter: SyncFilter| {
         let page = syncs.list(shop.organization, filter, &page).await.unwrap();
         let names = syncs.names(shop.organization, filter).await.unwrap();
         assert_eq!(names.len(), page.items.len());
-        page.items.into_iter().map(|sync| sync.id).collect::<Vec<_>>()
+        page.items
+            .into_iter()
+            .map(|sync| sync.id)
+            .collect::<Vec<_>>()
     };
     let all = SyncFilter::default();
-    assert_eq!(list(all).await, [idle.id, shop.sync.id], "the newest change first");
-    assert_eq!(list(SyncFilter { active: Some(true), ..all }).await, [shop.sync.id]);
-    assert_eq!(list(SyncFilter { active: Some(false), ..all }).await, [idle.id]);
-    let by = |id| SyncFilter { connection: Some(id), ..all };
+    assert_eq!(
+        list(all).await,
+        [idle.id, shop.sync.id],
+        "the newest change first"
+    );
+    assert_eq!(
+        list(SyncFilter {
+            active: Some(true),
+            ..all
+        })
+        .await,
+        [shop.sync.id]
+    );
+    assert_eq!(
+        list(SyncFilter {
+            active: Some(false),
+            ..all
+        })
+        .await,
+        [idle.id]
+    );
+    let by = |id| SyncFilter {
+        connection: Some(id),
+        ..all
+    };
     assert_eq!(list(by(shop.source.id)).await.len(), 2);
     assert_eq!(list(by(Uuid::now_v7())).await.len(), 0);
 }
@@ -173,9 +288,14 @@ async fn error_handling_is_kept_beside_the_settings(site: &Site) {
         ingestion_failure_threshold: Some(900),
     };
     let syncs = shop.store.bulk_syncs();
-    syncs.set_error_handling(organization, id, &handling).await.unwrap();
+    syncs
+        .set_error_handling(organization, id, &handling)
+        .await
+        .unwrap();
     let draft = sync("renamed", &shop.source, &shop.destination);
-    let changed =
-        syncs.update(organization, id, &shop.author, &draft, None, None).await.unwrap();
+    let changed = syncs
+        .update(organization, id, &shop.author, &draft, None, None)
+        .await
+        .unwrap();
     assert_eq!(changed.error_handling, handling);
 }

@@ -99,9 +99,10 @@ async fn start(
     caller: Caller,
     version: ApiVersion,
     PathId(sync): PathId,
-    Body(request): Body<StartExecution>,
+    Body(request): Body<Option<StartExecution>>,
 ) -> Answer<Json<Data<Execution>>> {
     let organization = caller.organization()?;
+    let request = request.unwrap_or_default();
     let enabled = state
         .store()
         .sync_schemas()

@@ -76,7 +76,11 @@ async fn older_source(
 ) -> Answer<Json<Data<BulkSource>>> {
     let stored = held::source(&state, &caller, id).await?;
     if query.refresh_schemas {
-        state.work.refresh_catalog(&stored).await.map_err(held::upstream)?;
+        state
+            .work
+            .refresh_catalog(&stored)
+            .await
+            .map_err(held::upstream)?;
     }
     offered(&state, &stored, query.include_fields).await
 }
@@ -132,20 +136,29 @@ async fn target(
     caller: Caller,
     PathId(id): PathId,
 ) -> Answer<Json<Data<BulkTarget>>> {
-    let stored = state.store().connections().get(caller.organization()?, id).await?;
+    let stored = state
+        .store()
+        .connections()
+        .get(caller.organization()?, id)
+        .await?;
     if !connector(&stored.kind)?.about().destination {
-        let message = format!("a connection of the type {} cannot be a destination", stored.kind);
+        let message = format!(
+            "a connection of the type {} cannot be a destination",
+            stored.kind
+        );
         return Err(Problem::bad_request(message));
     }
     let live = open(&state, &stored).await?;
     Ok(Json(Data::new(BulkTarget {
         configuration: schema_of(&forms(&stored)?.destination),
-        modes: live.capabilities().modes.iter().copied().map(supported).collect(),
-        supported_resync_modes: vec![
-            ResyncMode::Refetch,
-            ResyncMode::Resync,
-            ResyncMode::Rebuild,
-        ],
+        modes: live
+            .capabilities()
+            .modes
+            .iter()
+            .copied()
+            .map(supported)
+            .collect(),
+        supported_resync_modes: vec![ResyncMode::Refetch, ResyncMode::Resync, ResyncMode::Rebuild],
         supports_history_mode: false,
     })))
 }
@@ -155,7 +168,11 @@ async fn open(
     stored: &Stored,
 ) -> Answer<std::sync::Arc<dyn tideway_core::Connection>> {
     let configuration = stored.configuration.expose();
-    state.work.open(&stored.kind, configuration, "capabilities").await.map_err(held::upstream)
+    state
+        .work
+        .open(&stored.kind, configuration, "capabilities")
+        .await
+        .map_err(held::upstream)
 }
 
 fn forms(stored: &Stored) -> Answer<&'static Forms> {
@@ -173,8 +190,16 @@ fn supported(mode: WriteMode) -> SupportedBulkMode {
             "Replicate",
             "merge changes in by primary key; records that are gone at the source are marked as deleted",
         ),
-        WriteMode::Snapshot => (BulkMode::Snapshot, "Replace", "replace all records with every run"),
-        WriteMode::Append => (BulkMode::Append, "Append", "add new records; those that are there stay"),
+        WriteMode::Snapshot => (
+            BulkMode::Snapshot,
+            "Replace",
+            "replace all records with every run",
+        ),
+        WriteMode::Append => (
+            BulkMode::Append,
+            "Append",
+            "add new records; those that are there stay",
+        ),
     };
     SupportedBulkMode {
         description: description.to_owned(),

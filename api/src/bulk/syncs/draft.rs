@@ -145,7 +145,9 @@ async fn side(
         }
         Err(error) => return Err(error.into()),
     };
-    let about = connector(&connection.kind)?.about();
+    let about = connector(&connection.kind)
+        .map_err(|error| Problem::unprocessable(field, format!("{field}: {error}")))?
+        .about();
     if !can(about) {
         let role = if field.starts_with("source") {
             "source"

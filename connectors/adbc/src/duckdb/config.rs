@@ -18,7 +18,10 @@ pub struct Config {
     /// Memory that DuckDB may use for the file, such as 512MB or 4GB. What does not fit
     /// goes through a folder beside the file.
     #[serde(default = "default_memory_limit")]
-    #[schemars(title = "Memory limit", regex(pattern = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B|%)$"))]
+    #[schemars(
+        title = "Memory limit",
+        regex(pattern = r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B|%)$")
+    )]
     pub memory_limit: String,
     /// Threads that DuckDB may use for the file; one for each core unless given.
     #[schemars(title = "Threads", range(min = 1, max = 256))]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow_array::RecordBatch;
-use tideway_core::{Catalog, Column, Error, Result, Table, TableId, schema::TableKind, source::Scope};
+use tideway_core::{
+    Catalog, Column, Error, Result, Table, TableId, schema::TableKind, source::Scope,
+};
 
 use super::{
     file::File,
@@ -66,7 +68,12 @@ pub async fn catalog(file: &File, scope: &Scope) -> Result<Catalog> {
             continue;
         }
         tables.push(Table {
-            columns: columns.remove(&id).unwrap_or_default().iter().map(Described::column).collect(),
+            columns: columns
+                .remove(&id)
+                .unwrap_or_default()
+                .iter()
+                .map(Described::column)
+                .collect(),
             primary_key: keys.remove(&id).unwrap_or_default(),
             row_estimate: size.and_then(|size| size.parse().ok()),
             byte_estimate: None,
@@ -85,7 +92,8 @@ fn wanted(scope: &Scope, id: &TableId) -> bool {
     let namespace = id.namespace.as_deref().unwrap_or_default();
     let in_namespaces = |all: &Vec<String>| all.iter().any(|one| one == namespace);
     let in_tables = |all: &Vec<String>| all.contains(&id.to_string());
-    scope.namespaces.as_ref().is_none_or(in_namespaces) && scope.tables.as_ref().is_none_or(in_tables)
+    scope.namespaces.as_ref().is_none_or(in_namespaces)
+        && scope.tables.as_ref().is_none_or(in_tables)
 }
 
 /// The names of all namespaces that tables can be put in.
@@ -113,7 +121,8 @@ pub async fn find(session: &Session, place: &Place) -> Result<Found> {
     if !Text::column(&views, 0)?.is_empty() {
         return Ok(Found::View);
     }
-    let here = format!("lower(schema_name) = lower({namespace}) AND lower(table_name) = lower({table})");
+    let here =
+        format!("lower(schema_name) = lower({namespace}) AND lower(table_name) = lower({table})");
     let mut found = columns(session, &place.catalog, &here).await?;
     Ok(match found.pop_first() {
         Some((_, columns)) => Found::Table(columns),
@@ -179,8 +188,15 @@ fn records<const N: usize>(batches: &[RecordBatch]) -> Result<Vec<[Option<String
     let rows = columns.first().map_or(0, ExactSizeIterator::len);
     let mut records = Vec::with_capacity(rows);
     for _ in 0..rows {
-        let record: Vec<Option<String>> = columns.iter_mut().map(|column| column.next().flatten()).collect();
-        records.push(record.try_into().map_err(|_| Error::bug("a row is too short"))?);
+        let record: Vec<Option<String>> = columns
+            .iter_mut()
+            .map(|column| column.next().flatten())
+            .collect();
+        records.push(
+            record
+                .try_into()
+                .map_err(|_| Error::bug("a row is too short"))?,
+        );
     }
     Ok(records)
 }

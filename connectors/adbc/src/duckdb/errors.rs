@@ -84,15 +84,20 @@ fn of_the_machine(words: &str, shown: &str) -> Option<Error> {
         return Some(
             Error::permission(format!("{shown} cannot be opened"))
                 .field("path")
-                .hint("grant the server's user the right to read and write the file and its folder"),
+                .hint(
+                    "grant the server's user the right to read and write the file and its folder",
+                ),
         );
     }
-    if words.contains("not a valid DuckDB database") || words.contains("database with version number")
+    if words.contains("not a valid DuckDB database")
+        || words.contains("database with version number")
     {
         return Some(
-            Error::config(format!("{shown} is not a database that this DuckDB can read"))
-                .field("path")
-                .hint("it is damaged, or was written by a newer version of DuckDB"),
+            Error::config(format!(
+                "{shown} is not a database that this DuckDB can read"
+            ))
+            .field("path")
+            .hint("it is damaged, or was written by a newer version of DuckDB"),
         );
     }
     if words.contains("in read-only mode") {
@@ -173,13 +178,31 @@ mod tests {
     #[test]
     fn kinds_follow_the_categories() {
         for (message, kind) in [
-            ("IO Error: Could not write all required bytes: No space left on device", Kind::Full),
-            ("Out of Memory Error: could not allocate block", Kind::Config),
-            ("Catalog Error: Table with name t does not exist!", Kind::Missing),
-            ("Binder Error: Referenced column \"a\" not found in FROM clause!", Kind::Drift),
-            ("TransactionContext Error: Conflict on update!", Kind::Unavailable),
+            (
+                "IO Error: Could not write all required bytes: No space left on device",
+                Kind::Full,
+            ),
+            (
+                "Out of Memory Error: could not allocate block",
+                Kind::Config,
+            ),
+            (
+                "Catalog Error: Table with name t does not exist!",
+                Kind::Missing,
+            ),
+            (
+                "Binder Error: Referenced column \"a\" not found in FROM clause!",
+                Kind::Drift,
+            ),
+            (
+                "TransactionContext Error: Conflict on update!",
+                Kind::Unavailable,
+            ),
             ("INTERRUPT Error: Interrupted!", Kind::Cancelled),
-            ("IO Error: Cannot open file \"/x\": Permission denied", Kind::Permission),
+            (
+                "IO Error: Cannot open file \"/x\": Permission denied",
+                Kind::Permission,
+            ),
             ("INTERNAL Error: Attempted to access index 3", Kind::Bug),
         ] {
             assert_eq!(of(message).kind, kind, "{message}");

@@ -77,7 +77,8 @@ struct Slot {
     only: Arc<Semaphore>,
 }
 
-static SLOTS: LazyLock<BlockingMutex<HashMap<PathBuf, Arc<Slot>>>> = LazyLock::new(Default::default);
+static SLOTS: LazyLock<BlockingMutex<HashMap<PathBuf, Arc<Slot>>>> =
+    LazyLock::new(Default::default);
 
 impl File {
     /// The file's one handle, opened if nobody has it open.
@@ -108,7 +109,10 @@ impl File {
 
     /// A connection of its own to the file, with settings that every one of ours has.
     pub async fn session(&self) -> Result<Session> {
-        let handle = self.handle.clone().ok_or_else(|| Error::bug("the file is closed"))?;
+        let handle = self
+            .handle
+            .clone()
+            .ok_or_else(|| Error::bug("the file is closed"))?;
         let translate = self.translate();
         let session = blocking(move || {
             let connection = handle.database.new_connection();
@@ -190,7 +194,10 @@ fn open(access: &Access, absent: Absent, only: OwnedSemaphorePermit) -> Result<F
         read_only,
         path: access.path.clone(),
         gate: Mutex::new(()),
-        handle: Some(Arc::new(Handle { database, _only: only })),
+        handle: Some(Arc::new(Handle {
+            database,
+            _only: only,
+        })),
         broken: Arc::default(),
     })
 }
@@ -208,7 +215,7 @@ pub fn inspect(path: &Path) -> Result<bool> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::from(error).while_(shown).field("path")),
+        Err(error) => return Err(Error::from(error).while_(&shown).field("path")),
     };
     if file.metadata().is_ok_and(|about| about.is_dir()) {
         return Err(Error::config(format!("{shown} is a folder, not a file")).field("path"));
@@ -217,7 +224,7 @@ pub fn inspect(path: &Path) -> Result<bool> {
     std::io::Read::by_ref(&mut file)
         .take(MAGIC.end as u64)
         .read_to_end(&mut head)
-        .map_err(|error| Error::from(error).while_(shown).field("path"))?;
+        .map_err(|error| Error::from(error).while_(&shown).field("path"))?;
     if head.is_empty() || head.get(MAGIC) == Some(b"DUCK".as_slice()) {
         return Ok(!head.is_empty());
     }
@@ -229,6 +236,37 @@ pub fn inspect(path: &Path) -> Result<bool> {
     })
 }
 
+/// Tries whether a file could be made at the path, without making it; says so in words.
+pub fn try_folder(path: &Path) -> Result<String> {
+    let folder = folder(path)?;
+    let mut probe = folder.join(".tideway-probe-");
+    probe
+        .as_mut_os_string()
+        .push(std::process::id().to_string());
+    let tried = fs::File::create(&probe).and_then(|_| fs::remove_file(&probe));
+    tried.map_err(|error| {
+        Error::from(error)
+            .while_(format!("nothing can be created in {}", folder.display()))
+            .field("path")
+    })?;
+    Ok(format!(
+        "there is no file {} yet; the first sync into it creates it",
+        path.display()
+    ))
+}
+
+fn folder(path: &Path) -> Result<&Path> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(
+        Error::missing(format!("there is no folder {}", folder.display()))
+            .field("path")
+            .hint("create the folder, or correct the path"),
+    )
+}
+
 /// Makes the database under another name first: a process that dies meanwhile leaves no
 /// half of a file where the next one looks for a whole.
 fn create(driver: &mut ManagedDriver, access: &Access) -> Result<()> {
@@ -236,14 +274,7 @@ fn create(driver: &mut ManagedDriver, access: &Access) -> Result<()> {
     let Some(file) = path.file_name() else {
         return Err(missing(path));
     };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    if !folder.is_dir() {
-        return Err(
-            Error::missing(format!("there is no folder {}", folder.display()))
-                .field("path")
-                .hint("create the folder, or correct the path"),
-        );
-    }
+    let folder = folder(path)?;
     let mut fresh = file.to_owned();
     fresh.push(".tideway-new");
     let fresh = folder.join(fresh);

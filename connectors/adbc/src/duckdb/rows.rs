@@ -27,7 +27,11 @@ pub fn number(batches: &[RecordBatch]) -> Result<i64> {
         .and_then(|column| column.as_primitive_opt::<Int64Type>())
         .filter(|numbers| !numbers.is_empty())
         .ok_or_else(unexpected)?;
-    Ok(if numbers.is_null(0) { 0 } else { numbers.value(0) })
+    Ok(if numbers.is_null(0) {
+        0
+    } else {
+        numbers.value(0)
+    })
 }
 
 fn unexpected() -> Error {

@@ -115,8 +115,21 @@ pub fn selected(column: &Column) -> String {
         "UINTEGER" => cast("BIGINT"),
         "TIMESTAMP_S" | "TIMESTAMP_MS" => cast("TIMESTAMP"),
         "VARIANT" => format!("CAST(CAST({name} AS JSON) AS VARCHAR)"),
-        "BOOLEAN" | "SMALLINT" | "INTEGER" | "BIGINT" | "UBIGINT" | "FLOAT" | "DOUBLE"
-        | "VARCHAR" | "JSON" | "UUID" | "BLOB" | "DATE" | "TIME" | "TIMESTAMP" | "TIMESTAMP_NS"
+        "BOOLEAN"
+        | "SMALLINT"
+        | "INTEGER"
+        | "BIGINT"
+        | "UBIGINT"
+        | "FLOAT"
+        | "DOUBLE"
+        | "VARCHAR"
+        | "JSON"
+        | "UUID"
+        | "BLOB"
+        | "DATE"
+        | "TIME"
+        | "TIMESTAMP"
+        | "TIMESTAMP_NS"
         | "TIMESTAMP WITH TIME ZONE" => name,
         other if nested(other) => format!("CAST(to_json({name}) AS VARCHAR)"),
         other if other.starts_with("DECIMAL(") => name,
@@ -138,7 +151,9 @@ fn nested(data_type: &str) -> bool {
 }
 
 fn marked(comment: Option<&str>) -> Option<LogicalType> {
-    let word = comment?.split_whitespace().find_map(|word| word.strip_prefix(MARK))?;
+    let word = comment?
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(MARK))?;
     match word {
         "numeric" => Some(LogicalType::Numeric),
         other => parse_decimal(other),
@@ -148,7 +163,11 @@ fn marked(comment: Option<&str>) -> Option<LogicalType> {
 fn parse_decimal(word: &str) -> Option<LogicalType> {
     let digits = word.strip_prefix("decimal(")?.strip_suffix(')')?;
     let (precision, scale) = digits.split_once(',')?;
-    let precision = precision.trim().parse().ok().filter(|p| (1..=76).contains(p))?;
+    let precision = precision
+        .trim()
+        .parse()
+        .ok()
+        .filter(|p| (1..=76).contains(p))?;
     Some(LogicalType::Decimal {
         precision,
         scale: scale.trim().parse().ok()?,
@@ -234,13 +253,21 @@ mod tests {
         assert_eq!(comment(Some("tideway:numeric"), None), None);
         assert_eq!(
             logical("VARCHAR", Some("price tideway:decimal(50,2)")),
-            LogicalType::Decimal { precision: 50, scale: 2 }
+            LogicalType::Decimal {
+                precision: 50,
+                scale: 2
+            }
         );
     }
 
     #[test]
     fn lists_and_structs_are_json_and_enums_are_text() {
-        for nested in ["INTEGER[]", "INTEGER[3]", "STRUCT(a INTEGER)", "MAP(INTEGER, VARCHAR)"] {
+        for nested in [
+            "INTEGER[]",
+            "INTEGER[3]",
+            "STRUCT(a INTEGER)",
+            "MAP(INTEGER, VARCHAR)",
+        ] {
             assert_eq!(logical(nested, None), LogicalType::Json);
         }
         assert_eq!(logical("ENUM('a[', 'b')", None), LogicalType::Text);

@@ -24,6 +24,7 @@ pub type Input = Box<dyn Read + Send>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("labels" = ["CSV", "JSON", "Parquet"]))]
 pub enum Format {
     Csv,
     Json,

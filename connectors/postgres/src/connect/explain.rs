@@ -83,7 +83,7 @@ fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Optio
     None
 }
 
-fn of_network(address: &str, error: &io::Error) -> Error {
+pub fn of_network(address: &str, error: &io::Error) -> Error {
     use io::ErrorKind::*;
     match error.kind() {
         ConnectionRefused => Error::unavailable(format!("nothing listens at {address} (connection refused)"))
@@ -173,7 +173,6 @@ fn of_sign_in(config: &Config, db: &DbError) -> Error {
                 "GRANT CONNECT ON DATABASE \"{}\" TO \"{}\"",
                 config.database, config.username
             )),
-        "53300" => of_server(db).while_(address),
         _ => of_server(db).while_(address),
     }
 }

@@ -1,21 +1,49 @@
-//! The source role.
+//! Reading: one snapshot for all tables of a run, each cut into ranges of pages that are
+//! copied out in binary form, every range through a session that sees the same snapshot.
 
+mod activity;
 mod column;
 mod decode;
 mod interval;
 mod numeric;
+mod plan;
+mod relation;
+mod snapshot;
+mod stream;
+mod tracking;
+
 use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::Value;
-use tideway_core::{Catalog, Error, Result, source::{Scope, Snapshot, Source}};
-use crate::connect::Postgres;
+use tideway_core::{
+    Catalog, Error, Result,
+    form,
+    source::{Scope, Snapshot, Source},
+};
+
+use crate::{config::SourceOptions, connect::Postgres, discover};
+use snapshot::PostgresSnapshot;
 
 #[async_trait]
 impl Source for Postgres {
-    async fn discover(&self, _scope: &Scope) -> Result<Catalog> {
-        Ok(Catalog::default())
+    async fn discover(&self, scope: &Scope) -> Result<Catalog> {
+        let session = self.client().await?;
+        let catalog = discover::discover(&session, scope).await?;
+        self.keep(session);
+        Ok(catalog)
     }
-    async fn open(&self, _options: &Value) -> Result<Arc<dyn Snapshot>> {
-        Err(Error::bug("stub"))
+
+    async fn open(&self, options: &Value) -> Result<Arc<dyn Snapshot>> {
+        if !options.is_null() {
+            form::parse::<SourceOptions>(options)
+                .map_err(|error| error.while_("source_configuration"))?;
+        }
+        if self.config.change_detection {
+            return Err(Error::unsupported("syncs by logical replication are not built yet")
+                .field("change_detection")
+                .hint("switch change_detection off; syncs then read tables, whole or by tracking field"));
+        }
+        Ok(Arc::new(PostgresSnapshot::open(self).await?))
     }
 }

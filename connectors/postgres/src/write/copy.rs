@@ -10,9 +10,7 @@ use arrow_buffer::NullBuffer;
 use bytes::{BufMut, BytesMut};
 use tideway_core::{
     Column, Error, LogicalType, Note, Result,
-    types::{
-        DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY,
-    },
+    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use super::{
@@ -368,12 +366,7 @@ fn put_json(out: &mut BytesMut, document: &str) -> Result<Fit, Malformed> {
     })
 }
 
-fn put_wide(
-    out: &mut BytesMut,
-    array: &ArrayRef,
-    row: usize,
-    scale: i8,
-) -> Result<Fit, Malformed> {
+fn put_wide(out: &mut BytesMut, array: &ArrayRef, row: usize, scale: i8) -> Result<Fit, Malformed> {
     let digits = match array.as_any().downcast_ref::<Decimal256Array>() {
         Some(wide) => wide.value(row).to_string(),
         None => match array.as_any().downcast_ref::<Decimal128Array>() {
@@ -434,3 +427,6 @@ fn put_interval(out: &mut BytesMut, text: &str) -> Result<Fit, Malformed> {
     out.put_i32(months);
     Ok(fit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,13 @@ use tideway_core::{
     Column, Error, LogicalType, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
 };
-use tokio_postgres::{Client, GenericClient, Row, Transaction};
+use tokio_postgres::{Client, GenericClient, Row, Transaction, error::SqlState};
 
 use crate::{
     connect::explain,
+    discover::{DOMAINS, pg_type},
     sql::{ident, literal, qualified},
-    types::{self, PgType},
+    types,
 };
 
 /// Names that begin like this are for bookkeeping.
@@ -74,13 +75,30 @@ pub struct DescribedColumn {
     /// The type as SQL spells it, modifier included.
     pub declared: String,
     pub logical: LogicalType,
+    /// What the type is made of, without a modifier.
+    pub bare: String,
+    /// There is a modifier, such as a length.
+    pub limited: bool,
     /// Any of the types of text.
     pub textual: bool,
     pub not_null: bool,
-    /// The server fills it where nothing is given: a default or an identity.
-    pub fills: bool,
-    pub generated: bool,
+    /// The server fills it where nothing is given.
+    pub fills: Fills,
     pub in_key: bool,
+}
+
+/// When the server gives a column its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fills {
+    Never,
+    /// Where no value is given.
+    Default,
+    /// Likewise, from a sequence.
+    Identity,
+    /// From a sequence, and takes no value but by force.
+    Always,
+    /// From other columns, and takes no value at all.
+    Computed,
 }
 
 const TABLE: &str = "\
@@ -90,24 +108,19 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p' \
 WHERE n.nspname = $1 AND c.relname = $2";
 
-/// Domains are followed down to what they are made of; the innermost modifier counts.
 const COLUMNS: &str = "\
-WITH RECURSIVE base AS ( \
-SELECT a.attnum, t.oid, a.atttypmod AS typmod, t.typtype, t.typbasetype, t.typtypmod \
-FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
-UNION ALL \
-SELECT b.attnum, t.oid, b.typtypmod, t.typtype, t.typbasetype, t.typtypmod \
-FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
-SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), \
-t.oid, b.typmod, t.typcategory = 'A', t.typtype = 'e', t.typcategory = 'S', \
-a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', \
-coalesce(a.attnum = ANY (k.conkey), false) \
+SELECT a.attname::text AS name, t.typcategory = 'S' AS textual, \
+pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared, \
+pg_catalog.format_type(t.oid, -1) AS bare, t.oid AS base, COALESCE(b.typmod, a.atttypmod) AS typmod, \
+t.typcategory = 'A' AS array, t.typtype = 'e' AS enumeration, \
+a.attnotnull AS not_null, a.atthasdef AS defaults, \
+a.attgenerated::text AS generated, a.attidentity::text AS identity, \
+COALESCE(a.attnum = ANY (k.conkey), false) AS in_key \
 FROM pg_catalog.pg_attribute a \
-JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd' \
-JOIN pg_catalog.pg_type t ON t.oid = b.oid \
+LEFT JOIN bases b ON b.domain = a.atttypid \
+JOIN pg_catalog.pg_type t ON t.oid = COALESCE(b.base, a.atttypid) \
 LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p' \
-WHERE a.attrelid = $1 ORDER BY a.attnum";
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 /// The table at that place, if there is one.
 ///
@@ -131,31 +144,39 @@ pub async fn describe<C: GenericClient>(client: &C, place: &Place) -> Result<Opt
                 .hint("give the table another output name, or drop what has its name"),
         );
     }
-    let rows = client.query(COLUMNS, &[&described.oid]).await;
-    described.columns = rows
-        .map_err(explain)?
-        .iter()
-        .map(described_column)
-        .collect::<Result<_>>()?;
+    let sql = format!("WITH RECURSIVE {DOMAINS} {COLUMNS}");
+    let rows = client
+        .query(&sql, &[&described.oid])
+        .await
+        .map_err(explain)?;
+    let columns = rows.iter().map(described_column);
+    described.columns = columns.collect::<Result<_, _>>().map_err(explain)?;
     Ok(Some(described))
 }
 
-fn described_column(row: &Row) -> Result<DescribedColumn> {
-    let base = PgType {
-        oid: cell(row, 2)?,
-        typmod: cell(row, 3)?,
-        array: cell(row, 4)?,
-        enumeration: cell(row, 5)?,
-    };
+fn fills(row: &Row) -> Result<Fills, tokio_postgres::Error> {
+    let generated: String = row.try_get("generated")?;
+    let identity: String = row.try_get("identity")?;
+    Ok(match (generated.as_str(), identity.as_str()) {
+        ("", "") if row.try_get("defaults")? => Fills::Default,
+        ("", "") => Fills::Never,
+        ("", "a") => Fills::Always,
+        ("", _) => Fills::Identity,
+        _ => Fills::Computed,
+    })
+}
+
+fn described_column(row: &Row) -> Result<DescribedColumn, tokio_postgres::Error> {
     Ok(DescribedColumn {
-        name: cell(row, 0)?,
-        declared: cell(row, 1)?,
-        logical: base.reading().logical,
-        textual: cell(row, 6)?,
-        not_null: cell(row, 7)?,
-        fills: cell(row, 8)?,
-        generated: cell(row, 9)?,
-        in_key: cell(row, 10)?,
+        name: row.try_get("name")?,
+        declared: row.try_get("declared")?,
+        bare: row.try_get("bare")?,
+        limited: row.try_get::<_, i32>("typmod")? >= 0,
+        logical: pg_type(row)?.reading().logical,
+        textual: row.try_get("textual")?,
+        not_null: row.try_get("not_null")?,
+        fills: fills(row)?,
+        in_key: row.try_get("in_key")?,
     })
 }
 
@@ -165,6 +186,10 @@ pub fn cell<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) 
 }
 
 impl Described {
+    pub fn partitioned(&self) -> bool {
+        self.kind == "p"
+    }
+
     pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
@@ -231,9 +256,7 @@ pub async fn create_stage(
 ) -> Result<()> {
     let columns = fingerprint(columns);
     let (name, comment) = (stage.sql(), literal(&columns));
-    let sql = format!(
-        "CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}"
-    );
+    let sql = format!("CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}");
     client.batch_execute(&sql).await.map_err(explain)
 }
 
@@ -248,8 +271,14 @@ pub async fn ensure_schema(client: &Client, schema: &str) -> Result<()> {
     let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema));
     match client.batch_execute(&sql).await {
         Ok(()) => Ok(()),
-        // Another load made it at the same moment.
-        Err(error) if error.code().is_some_and(|code| code.code() == "23505") => Ok(()),
-        Err(error) => Err(explain(error).while_(format!("creating schema {schema}"))),
+        Err(error) => match error.code().map(SqlState::code) {
+            // Another load made it at the same moment.
+            Some("23505") => Ok(()),
+            Some("42939") => Err(Error::config(format!(
+                "a schema cannot be called {schema}: names that begin with pg_ are the server's own"
+            ))
+            .field("schema")),
+            _ => Err(explain(error).while_(format!("creating schema {schema}"))),
+        },
     }
 }

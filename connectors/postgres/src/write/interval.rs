@@ -211,21 +211,35 @@ mod tests {
 
     #[test]
     fn finer_than_a_microsecond_is_rounded_and_told() {
-        let micros = |micros| Parsed::Rounded(Interval { micros, ..Interval::default() });
+        let micros = |micros| {
+            Parsed::Rounded(Interval {
+                micros,
+                ..Interval::default()
+            })
+        };
         assert_eq!(parse("PT0.0000015S"), Ok(micros(2)));
         assert_eq!(parse("PT-0.0000014S"), Ok(micros(-1)));
     }
 
     #[test]
     fn what_does_not_fit_is_beyond() {
-        for far in ["infinity", "-infinity", "P200000000Y", "P3000000000D", "PT9999999999999999S"] {
+        for far in [
+            "infinity",
+            "-infinity",
+            "P200000000Y",
+            "P3000000000D",
+            "PT9999999999999999S",
+        ] {
             assert_eq!(parse(far), Ok(Parsed::Beyond), "{far}");
         }
     }
 
     #[test]
     fn what_is_no_duration_is_malformed() {
-        for wrong in ["", "P", "PT", "P1", "1D", "P1H", "PT1D", "P1DT", "Pfoo", "P.5D", "P--1D", "P1.5M", "P1 D", "1 day"] {
+        for wrong in [
+            "", "P", "PT", "P1", "1D", "P1H", "PT1D", "P1DT", "Pfoo", "P.5D", "P--1D", "P1.5M",
+            "P1 D", "1 day",
+        ] {
             assert_eq!(parse(wrong), Err(Malformed), "{wrong}");
         }
     }

@@ -34,8 +34,10 @@ impl Ledger {
         const FIND: &str = "SELECT FROM pg_catalog.pg_class c \
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             WHERE n.nspname = $1 AND c.relname = $2";
-        let found = client.query_opt(FIND, &[&self.place.schema, &self.place.name]);
-        if found.await.map_err(explain)?.is_some() {
+        let found = client
+            .query_opt(FIND, &[&self.place.schema, &self.place.name])
+            .await;
+        if found.map_err(explain)?.is_some() {
             return Ok(());
         }
         let sql = format!(
@@ -84,7 +86,10 @@ impl Ledger {
         load_id: &str,
         part_id: &str,
     ) -> Result<Option<u64>> {
-        let sql = format!("SELECT rows FROM {} WHERE load_id = $1 AND part_id = $2", self.table);
+        let sql = format!(
+            "SELECT rows FROM {} WHERE load_id = $1 AND part_id = $2",
+            self.table
+        );
         let row = client.query_opt(&sql, &[&load_id, &part_id]).await;
         match row.map_err(explain)? {
             Some(row) => Ok(Some(cell::<i64>(&row, 0)?.unsigned_abs())),

@@ -11,7 +11,7 @@ use crate::connect::explain;
 use super::ddl::{Place, cell};
 
 /// All in all.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 120 });
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 120 });
 /// While we wait for an exclusive lock, everybody else queues up behind us; so we step
 /// back now and then to let them through.
 const TURN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
@@ -31,8 +31,9 @@ async fn set_timeout(transaction: &Transaction<'_>, time: Duration) -> Result<()
 /// until the transaction ends.
 pub async fn take_turn(transaction: &Transaction<'_>, place: &Place) -> Result<()> {
     let key = turn_key(transaction, place).await?;
-    let lock = transaction.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&key]);
-    lock.await.map(|_| ()).map_err(explain)
+    const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
+    let locked = transaction.execute(LOCK, &[&key]).await;
+    locked.map(|_| ()).map_err(explain)
 }
 
 async fn turn_key<C: GenericClient>(client: &C, place: &Place) -> Result<i64> {
@@ -96,9 +97,10 @@ pub async fn name_blocker(client: &Client, place: &Place, error: Error) -> Error
 
 async fn holder(client: &Client, place: &Place) -> Result<Option<(i32, String)>> {
     let key = turn_key(client, place).await?;
-    let found = client.query_opt(HOLDERS, &[&key, &place.schema, &place.name]);
-    let found = found.await.map_err(explain)?;
-    found.as_ref().map(described).transpose()
+    let found = client
+        .query_opt(HOLDERS, &[&key, &place.schema, &place.name])
+        .await;
+    found.map_err(explain)?.as_ref().map(described).transpose()
 }
 
 fn described(row: &Row) -> Result<(i32, String)> {
@@ -111,4 +113,117 @@ fn described(row: &Row) -> Result<(i32, String)> {
         None => format!("session {pid} of role {role}"),
     };
     Ok((pid, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tideway_core::{connector::ConnectCx, form};
+    use url::Url;
+
+    use super::*;
+    use crate::{
+        connect::{Postgres, Session},
+        sql::ident,
+    };
+
+    async fn server(purpose: &str) -> Postgres {
+        const NAME: &str = "TIDEWAY_TEST_POSTGRES_URL";
+        let url = std::env::var(NAME)
+            .unwrap_or_else(|_| panic!("{NAME} is not set: run through `make test`"));
+        let url: Url = url.parse().unwrap();
+        let config = json!({
+            "host": url.host_str(),
+            "port": url.port(),
+            "database": url.path().trim_start_matches('/'),
+            "username": url.username(),
+            "password": url.password(),
+            "sslmode": "disable",
+        });
+        let cx = ConnectCx {
+            purpose: purpose.into(),
+            ..ConnectCx::default()
+        };
+        Postgres::open(form::parse(&config).unwrap(), &cx)
+            .await
+            .unwrap()
+    }
+
+    /// A table in a schema of its own, and a session that can lock it.
+    async fn locked_table() -> (Place, Session) {
+        let place = Place {
+            schema: format!("lock_{}", uuid::Uuid::new_v4().simple()),
+            name: "it".into(),
+        };
+        let holder = server("a long report").await.client().await.unwrap();
+        let (schema, table) = (ident(&place.schema), place.sql());
+        holder
+            .run(&format!("CREATE SCHEMA {schema}; CREATE TABLE {table} ()"))
+            .await
+            .unwrap();
+        (place, holder)
+    }
+
+    async fn drop_table(place: &Place, holder: &Session) {
+        holder.run("ROLLBACK").await.unwrap();
+        let sql = format!("DROP SCHEMA {} CASCADE", ident(&place.schema));
+        holder.run(&sql).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_held_too_long_is_given_up_with_the_holders_name() {
+        let (place, holder) = locked_table().await;
+        let sql = format!("BEGIN; SELECT FROM {}", place.sql());
+        holder.run(&sql).await.unwrap();
+        let mut session = server("us").await.client().await.unwrap();
+        let mut transaction = session.transaction().await.unwrap();
+        let error = lock_table(&mut transaction, &place).await.unwrap_err();
+        drop(transaction);
+        let error = name_blocker(&session, &place, error).await;
+        assert_eq!(error.kind, Kind::Timeout);
+        assert!(
+            error
+                .what()
+                .starts_with(&format!("{place} is locked by session ")),
+            "{error}"
+        );
+        assert!(error.what().ends_with("(a long report)"), "{error}");
+        assert!(error.advice().contains("pg_terminate_backend("));
+        drop_table(&place, &holder).await;
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_let_go_in_time_is_taken() {
+        let (place, holder) = locked_table().await;
+        let sql = format!("BEGIN; SELECT FROM {}", place.sql());
+        holder.run(&sql).await.unwrap();
+        let mut session = server("us").await.client().await.unwrap();
+        let mut transaction = session.transaction().await.unwrap();
+        let release = async {
+            tokio::time::sleep(TURN + PAUSE / 2).await;
+            holder.run("COMMIT").await.unwrap();
+        };
+        let (locked, ()) = tokio::join!(lock_table(&mut transaction, &place), release);
+        locked.unwrap();
+        transaction.commit().await.unwrap();
+        drop_table(&place, &holder).await;
+    }
+
+    #[tokio::test]
+    async fn only_one_load_of_a_table_has_its_turn() {
+        let (place, mut holder) = locked_table().await;
+        let other = place.beside("other");
+        let first = holder.transaction().await.unwrap();
+        take_turn(&first, &place).await.unwrap();
+        let mut session = server("us").await.client().await.unwrap();
+        let transaction = session.transaction().await.unwrap();
+        limit_waiting(&transaction).await.unwrap();
+        take_turn(&transaction, &other).await.unwrap();
+        let error = take_turn(&transaction, &place).await.unwrap_err();
+        drop(transaction);
+        let error = name_blocker(&session, &place, error).await;
+        assert!(error.what().contains("(a long report)"), "{error}");
+        drop(first);
+        drop_table(&place, &holder).await;
+    }
 }

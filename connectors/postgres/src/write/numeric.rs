@@ -153,7 +153,13 @@ pub fn put_digits(
         return Fit::Beyond;
     }
     let group_count = (weight - last + 1) as u16;
-    put_header(out, group_count, weight as i16, sign(negative), scale as u16);
+    put_header(
+        out,
+        group_count,
+        weight as i16,
+        sign(negative),
+        scale as u16,
+    );
     // A group is filled from its highest place; the places before the first digit and
     // behind the last one are zeros.
     let mut lead = (4 * weight + 3) - (point - 1 - first as i64);
@@ -286,11 +292,17 @@ mod tests {
         assert_eq!(text("5."), "5");
         assert_eq!(text("1e3"), "1000");
         assert_eq!(text("1.5E-3"), "0.0015");
-        assert_eq!(text("12345678901234567890.000000001"), "12345678901234567890.000000001");
+        assert_eq!(
+            text("12345678901234567890.000000001"),
+            "12345678901234567890.000000001"
+        );
         assert_eq!(scaled(0, 2), "0.00");
         assert_eq!(scaled(5, 8), "0.00000005");
         assert_eq!(scaled(-100, 2), "-1.00");
-        assert_eq!(scaled(i128::MIN, 38), "-1.70141183460469231731687303715884105728");
+        assert_eq!(
+            scaled(i128::MIN, 38),
+            "-1.70141183460469231731687303715884105728"
+        );
     }
 
     #[test]
@@ -302,15 +314,30 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_malformed() {
-        for wrong in ["", "-", ".", "1..2", "1e", "e5", "1e5.5", "0x10", "12a", "1 2", "--1", "1e+-1"] {
-            assert_eq!(put_text(&mut BytesMut::new(), wrong), Err(Malformed), "{wrong}");
+        for wrong in [
+            "", "-", ".", "1..2", "1e", "e5", "1e5.5", "0x10", "12a", "1 2", "--1", "1e+-1",
+        ] {
+            assert_eq!(
+                put_text(&mut BytesMut::new(), wrong),
+                Err(Malformed),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn what_postgresql_has_no_room_for_is_beyond() {
-        for far in ["1e131072", "1e-16384", "1e99999999999999999999", "1e-99999999999999999999"] {
-            assert_eq!(put_text(&mut BytesMut::new(), far), Ok(Fit::Beyond), "{far}");
+        for far in [
+            "1e131072",
+            "1e-16384",
+            "1e99999999999999999999",
+            "1e-99999999999999999999",
+        ] {
+            assert_eq!(
+                put_text(&mut BytesMut::new(), far),
+                Ok(Fit::Beyond),
+                "{far}"
+            );
         }
         assert_eq!(text("1e131071").len(), 131_072);
         assert_eq!(text("1e-16383").len(), 2 + 16_383);

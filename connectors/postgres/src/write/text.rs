@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn escaped_nul_is_taken_out_of_json() {
-        assert_eq!(json(r#"{"a\u0000":"\u0000b"}"#), (r#"{"a":"b"}"#.into(), true, false));
+        assert_eq!(
+            json(r#"{"a\u0000":"\u0000b"}"#),
+            (r#"{"a":"b"}"#.into(), true, false)
+        );
     }
 
     #[test]
@@ -115,7 +118,10 @@ mod tests {
     fn half_a_surrogate_pair_is_replaced_and_a_whole_one_stays() {
         let whole = r#""\ud83d\ude00""#;
         assert_eq!(json(whole), (whole.into(), false, false));
-        assert_eq!(json(r#""\ud83d!\ude00\uD83D""#), ("\"\u{FFFD}!\u{FFFD}\u{FFFD}\"".into(), false, true));
+        assert_eq!(
+            json(r#""\ud83d!\ude00\uD83D""#),
+            ("\"\u{FFFD}!\u{FFFD}\u{FFFD}\"".into(), false, true)
+        );
     }
 
     proptest! {

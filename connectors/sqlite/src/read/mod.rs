@@ -81,7 +81,9 @@ struct Shared {
 impl Shared {
     fn handle(&self) -> MutexGuard<'_, Handle> {
         // A panic elsewhere leaves a connection behind that is still good to read.
-        self.handle.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.handle
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 }
 
@@ -137,7 +139,9 @@ impl Snapshot for View {
         match start {
             Err(error) => stream::once(async { Err(error) }).boxed(),
             Ok(start) => stream::try_unfold(start, |(shared, read, progress)| async move {
-                let Some(from) = progress.from else { return Ok(None) };
+                let Some(from) = progress.from else {
+                    return Ok(None);
+                };
                 blocking(move || {
                     let (rows, progress) = batch(&shared, &read, progress, from)?;
                     let more = rows.num_rows() > 0 || progress.from.is_some();
@@ -157,12 +161,22 @@ fn selected(read: &Read) -> Result<(Vec<Column>, Option<usize>)> {
     let Some(tracking) = &read.tracking else {
         return Ok((columns, None));
     };
-    if let Some(at) = columns.iter().position(|column| column.name == tracking.column) {
+    if let Some(at) = columns
+        .iter()
+        .position(|column| column.name == tracking.column)
+    {
         return Ok((columns, Some(at)));
     }
-    let column = read.table.column(&tracking.column).cloned().ok_or_else(|| {
-        Error::drift(format!("{} has no column {}", read.table.id, tracking.column))
-    })?;
+    let column = read
+        .table
+        .column(&tracking.column)
+        .cloned()
+        .ok_or_else(|| {
+            Error::drift(format!(
+                "{} has no column {}",
+                read.table.id, tracking.column
+            ))
+        })?;
     columns.push(column);
     let at = columns.len() - 1;
     Ok((columns, Some(at)))
@@ -182,10 +196,11 @@ fn plan(shared: &Shared, read: &Read) -> Result<Scan> {
     let first: Option<i64> = lone(handle, &format!("SELECT min({number}) FROM {from}"))?;
     let last: Option<i64> = lone(handle, &format!("SELECT max({number}) FROM {from}"))?;
     let rows = match &place {
-        Place::Copy { name } => {
-            lone(handle, &format!("SELECT count(*) FROM temp.{}", quoted(name)))?
-                .map(i64::unsigned_abs)
-        }
+        Place::Copy { name } => lone(
+            handle,
+            &format!("SELECT count(*) FROM temp.{}", quoted(name)),
+        )?
+        .map(i64::unsigned_abs),
         Place::Table { .. } => read.table.row_estimate,
     };
     let rows = match read.limit {
@@ -198,9 +213,12 @@ fn plan(shared: &Shared, read: &Read) -> Result<Scan> {
         _ => vec![(1, 0)],
     };
     let cursor = match (&track, tracked.and_then(|at| Some((at, columns.get(at)?)))) {
-        (Some(track), Some((at, column))) => {
-            Some(cursor(handle, track, &from, &place.column(at, &column.name))?)
-        }
+        (Some(track), Some((at, column))) => Some(cursor(
+            handle,
+            track,
+            &from,
+            &place.column(at, &column.name),
+        )?),
         _ => None,
     };
     let estimate = rows.map(|rows| rows.div_ceil(ranges.len() as u64));
@@ -208,13 +226,26 @@ fn plan(shared: &Shared, read: &Read) -> Result<Scan> {
         .into_iter()
         .enumerate()
         .map(|(at, (from, to))| {
-            let range = Range { place: place.clone(), from, to };
+            let range = Range {
+                place: place.clone(),
+                from,
+                to,
+            };
             let spec = serde_json::to_value(range)
                 .map_err(|error| Error::bug(format!("a part cannot be written down: {error}")))?;
-            Ok(Part { id: format!("{at:05}"), spec, row_estimate: estimate })
+            Ok(Part {
+                id: format!("{at:05}"),
+                spec,
+                row_estimate: estimate,
+            })
         })
         .collect::<Result<Vec<Part>>>()?;
-    Ok(Scan { parts, row_estimate: rows, byte_estimate: None, cursor })
+    Ok(Scan {
+        parts,
+        row_estimate: rows,
+        byte_estimate: None,
+        cursor,
+    })
 }
 
 /// The one value of a query; null counts as none.
@@ -232,7 +263,11 @@ fn ranges(first: i64, last: i64, rows: u64) -> Vec<(i64, i64)> {
     };
     (0..pieces)
         .map(|piece| {
-            let to = if piece + 1 == pieces { last } else { edge(piece + 1) - 1 };
+            let to = if piece + 1 == pieces {
+                last
+            } else {
+                edge(piece + 1) - 1
+            };
             (edge(piece), to)
         })
         .collect()
@@ -248,9 +283,17 @@ fn copy(
     track: Option<&Track>,
     tracked: Option<usize>,
 ) -> Result<Place> {
-    let name = format!("{}copy_{}", discover::OWN_PREFIX, shared.copies.fetch_add(1, Relaxed));
+    let name = format!(
+        "{}copy_{}",
+        discover::OWN_PREFIX,
+        shared.copies.fetch_add(1, Relaxed)
+    );
     let targets = list((0..columns.len()).map(|at| format!("c{at}")));
-    let sources = list(columns.iter().map(|column| format!("t.{}", quoted(&column.name))));
+    let sources = list(
+        columns
+            .iter()
+            .map(|column| format!("t.{}", quoted(&column.name))),
+    );
     let mut sql = format!(
         "INSERT INTO temp.{name} ({targets}) SELECT {sources} FROM main.{} AS t",
         quoted(&read.table.id.name)
@@ -308,7 +351,11 @@ impl Progress {
     fn of(read: &Read, part: &Part) -> Result<Progress> {
         let range: Range = serde_json::from_value(part.spec.clone())
             .map_err(|error| Error::bug(format!("part {} cannot be read: {error}", part.id)))?;
-        Ok(Progress { from: Some(range.from), range, left: read.limit })
+        Ok(Progress {
+            from: Some(range.from),
+            range,
+            left: read.limit,
+        })
     }
 }
 
@@ -376,14 +423,27 @@ fn batch(
             ValueRef::Integer(number) => Some(number),
             _ => return Err(Error::bug("a row has no number")),
         };
-        Ok(if bytes >= full { Visit::Enough } else { Visit::More })
+        Ok(if bytes >= full {
+            Visit::Enough
+        } else {
+            Visit::More
+        })
     })?;
     let left = left.map(|left| left - rows);
     let goes_on = ended == Visit::Enough && left != Some(0);
-    let next = last.filter(|_| goes_on).and_then(|last| last.checked_add(1));
+    let next = last
+        .filter(|_| goes_on)
+        .and_then(|last| last.checked_add(1));
     let arrays = decoders.into_iter().map(Decoder::finish).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(rows as usize));
     let batch = RecordBatch::try_new_with_options(arrow_schema(&read.columns), arrays, &options)
         .map_err(|error| Error::bug(format!("{}: {error}", read.table.id)))?;
-    Ok((batch, Progress { from: next, range, left }))
+    Ok((
+        batch,
+        Progress {
+            from: next,
+            range,
+            left,
+        },
+    ))
 }

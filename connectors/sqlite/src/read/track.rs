@@ -18,9 +18,7 @@ use rusqlite::types::{Value, ValueRef};
 use tideway_core::{
     Cursor, Error, LogicalType, Mark, Result, Table,
     source::Read,
-    types::{
-        DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY,
-    },
+    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use crate::{
@@ -60,14 +58,19 @@ impl Track {
         let wrong = |what: String| {
             Error::config(format!("{}: {what}", read.table.id)).field("tracking_field")
         };
-        let column = read.table.column(name).ok_or_else(|| {
-            Error::drift(format!("{} has no column {name}", read.table.id))
-        })?;
+        let column = read
+            .table
+            .column(name)
+            .ok_or_else(|| Error::drift(format!("{} has no column {name}", read.table.id)))?;
         if !orderable(column.logical) {
             return Err(wrong(format!("{name} has no order that grows with time"))
                 .hint("choose a number, a date or a timestamp"));
         }
-        let from = match tracking.cursor.as_ref().and_then(|cursor| cursor.from.as_ref()) {
+        let from = match tracking
+            .cursor
+            .as_ref()
+            .and_then(|cursor| cursor.from.as_ref())
+        {
             None => None,
             Some(text) => Some(Point::parse(column.logical, text).ok_or_else(|| {
                 wrong(format!("{name} has changed its type since the last run"))
@@ -86,7 +89,10 @@ impl Track {
     /// What can be sorted out in SQL: lets through all that [`Track::passes`], and more.
     pub fn filter(&self, column: &str) -> Option<Filter> {
         let (sql, bound) = match (self.from.as_ref()?, self.logical) {
-            (Point::Whole(number), LogicalType::Int16 | LogicalType::Int32 | LogicalType::Int64) => {
+            (
+                Point::Whole(number),
+                LogicalType::Int16 | LogicalType::Int32 | LogicalType::Int64,
+            ) => {
                 let number = i64::try_from(*number).ok()?;
                 (format!("{column} >= ?1"), Value::Integer(number))
             }
@@ -95,7 +101,10 @@ impl Track {
                 format!("(typeof({column}) <> 'text' OR {column} COLLATE BINARY >= ?1)"),
                 Value::Text(text.clone()),
             ),
-            (Point::Whole(_), LogicalType::Date | LogicalType::Timestamp | LogicalType::TimestampTz) => {
+            (
+                Point::Whole(_),
+                LogicalType::Date | LogicalType::Timestamp | LogicalType::TimestampTz,
+            ) => {
                 // A zone moves the date in the text by less than a day. Signed years
                 // begin with + or -, which sort before /.
                 let mut eve = String::new();
@@ -104,9 +113,7 @@ impl Track {
                     return None;
                 }
                 (
-                    format!(
-                        "({column} COLLATE BINARY >= ?1 OR {column} COLLATE BINARY < '/')"
-                    ),
+                    format!("({column} COLLATE BINARY >= ?1 OR {column} COLLATE BINARY < '/')"),
                     Value::Text(eve),
                 )
             }
@@ -116,7 +123,9 @@ impl Track {
     }
 
     fn first_day(&self) -> Option<i32> {
-        let Some(Point::Whole(from)) = self.from else { return None };
+        let Some(Point::Whole(from)) = self.from else {
+            return None;
+        };
         let days = match self.logical {
             LogicalType::Date => from,
             _ => from.div_euclid(i128::from(DAY)),
@@ -127,7 +136,9 @@ impl Track {
     /// Whether a row is to be read. Rows without a value come along only in a run that
     /// reads everything.
     pub fn passes(&self, value: ValueRef<'_>) -> Result<bool> {
-        let Some(from) = &self.from else { return Ok(true) };
+        let Some(from) = &self.from else {
+            return Ok(true);
+        };
         if matches!(value, ValueRef::Null) {
             return Ok(false);
         }
@@ -170,7 +181,9 @@ impl Track {
         };
         let from = newest.map(|point| point.text(self.logical));
         let from = from.or_else(|| before.and_then(|cursor| cursor.from));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mark = |value: String| Mark {
             at: i64::try_from(now.as_micros()).unwrap_or(i64::MAX),
             value,

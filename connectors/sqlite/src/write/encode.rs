@@ -1,10 +1,10 @@
 //! From Arrow columns to the values that SQLite stores.
 
+use arrow_array::PrimitiveArray;
 use arrow_array::{
     Array, BinaryArray, BooleanArray, FixedSizeBinaryArray, RecordBatch, StringArray,
     cast::AsArray, types::*,
 };
-use arrow_array::PrimitiveArray;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use tideway_core::{Error, LogicalType, Note, Result};
 
@@ -21,8 +21,6 @@ pub struct Encoder<'a> {
     cells: Cells<'a>,
     /// Texts are put together here.
     scratch: String,
-    not_a_number: u64,
-    negative_zero: u64,
 }
 
 enum Cells<'a> {
@@ -57,14 +55,15 @@ pub fn encoders<'a>(rows: &'a RecordBatch, columns: &'a [Landing]) -> Result<Vec
         .map(|(array, column)| {
             let cells = Cells::of(array.as_ref(), column.from).ok_or_else(|| {
                 let (name, kind) = (&column.name, array.data_type());
-                Error::bug(format!("column {name} arrives as {kind}, not as {:?}", column.from))
+                Error::bug(format!(
+                    "column {name} arrives as {kind}, not as {:?}",
+                    column.from
+                ))
             })?;
             Ok(Encoder {
                 column,
                 cells,
                 scratch: String::new(),
-                not_a_number: 0,
-                negative_zero: 0,
             })
         })
         .collect()
@@ -135,14 +134,9 @@ impl Encoder<'_> {
             return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
         }
         let Landing { name, from, to, .. } = self.column;
-        if let Some(float) = self.float(row) {
-            if float.is_nan() && *to != LogicalType::Text {
-                self.not_a_number += 1;
-                return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
-            }
-            if float == 0.0 && float.is_sign_negative() && *to != LogicalType::Text {
-                self.negative_zero += 1;
-            }
+        // SQLite has no NaN; as plain text it may stay.
+        if *to != LogicalType::Text && self.float(row).is_some_and(f64::is_nan) {
+            return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
         }
         let stored = native(&self.cells, row, &mut self.scratch).ok_or_else(|| {
             Error::data(format!("column {name} holds a time outside the day"))
@@ -153,7 +147,9 @@ impl Encoder<'_> {
             return Ok(ToSqlOutput::Borrowed(stored));
         }
         widened(stored, *from, *to).ok_or_else(|| {
-            Error::bug(format!("column {name}: a value of type {from:?} does not fit {to:?}"))
+            Error::bug(format!(
+                "column {name}: a value of type {from:?} does not fit {to:?}"
+            ))
         })
     }
 
@@ -165,19 +161,36 @@ impl Encoder<'_> {
         }
     }
 
-    /// What had to be done to values since the encoder was made.
-    pub fn notes(&self) -> impl Iterator<Item = Note> {
-        [
-            ("NaN stored as null", self.not_a_number),
-            ("negative zero stored as zero", self.negative_zero),
-        ]
-        .into_iter()
-        .filter(|(_, rows)| *rows > 0)
-        .map(|(what, rows)| Note {
-            column: self.column.name.clone(),
-            what: what.to_owned(),
-            rows,
-        })
+    /// What has to be done to the values of these rows.
+    pub fn notes(&self, rows: &[usize]) -> Vec<Note> {
+        let kept_as_text = self.column.to == LogicalType::Text;
+        if kept_as_text || !matches!(self.cells, Cells::Float32(_) | Cells::Float64(_)) {
+            return Vec::new();
+        }
+        let floats = || {
+            let present = rows.iter().filter(|row| !self.is_null(**row));
+            present.filter_map(|row| self.float(*row))
+        };
+        let negative_zero = |float: &f64| *float == 0.0 && float.is_sign_negative();
+        let counts = [
+            (
+                "NaN stored as null",
+                floats().filter(|float| float.is_nan()).count(),
+            ),
+            (
+                "negative zero stored as zero",
+                floats().filter(negative_zero).count(),
+            ),
+        ];
+        counts
+            .into_iter()
+            .filter(|(_, rows)| *rows > 0)
+            .map(|(what, rows)| Note {
+                column: self.column.name.clone(),
+                what: what.to_owned(),
+                rows: rows as u64,
+            })
+            .collect()
     }
 }
 
@@ -234,12 +247,22 @@ pub fn widened(value: ValueRef<'_>, from: LogicalType, to: LogicalType) -> Optio
         LogicalType::Timestamp if from == LogicalType::Date => {
             let micros = match value::date(value)? {
                 moment @ (i32::MIN | i32::MAX) => {
-                    if moment < 0 { i64::MIN } else { i64::MAX }
+                    if moment < 0 {
+                        i64::MIN
+                    } else {
+                        i64::MAX
+                    }
                 }
                 days => i64::from(days).checked_mul(DAY)?,
             };
             let mut written = String::new();
-            moment::write_moment(Moment { micros, zoned: false }, &mut written);
+            moment::write_moment(
+                Moment {
+                    micros,
+                    zoned: false,
+                },
+                &mut written,
+            );
             text(written)
         }
         LogicalType::Text => text(plain_text(value, from)?),

@@ -50,15 +50,18 @@ pub fn prepare(
         discover::require(handle, &target.name)?
     };
     let layout = plan.layout(fresh, &described);
-    if matches!(load.write, Write::Merge { .. })
-        && !finds_by(handle, &described, &layout.key)?
-    {
+    if matches!(load.write, Write::Merge { .. }) && !finds_by(handle, &described, &layout.key)? {
         let index = format!("{}key_{}", discover::OWN_PREFIX, described.name);
         let key = list(layout.key.iter().map(|name| quoted(name)));
         let table = quoted(&described.name);
         let index = quoted(&index);
-        handle.run(&format!("CREATE INDEX IF NOT EXISTS main.{index} ON {table} ({key})"))?;
-        changes.push(SchemaChange(format!("index on the key ({}) added", list(&layout.key))));
+        handle.run(&format!(
+            "CREATE INDEX IF NOT EXISTS main.{index} ON {table} ({key})"
+        ))?;
+        changes.push(SchemaChange(format!(
+            "index on the key ({}) added",
+            list(&layout.key)
+        )));
     }
     Ok((layout, changes))
 }
@@ -85,7 +88,10 @@ impl Plan {
             .iter()
             .map(|column| fit(column, target))
             .collect::<Result<Vec<_>>>()?;
-        let missing = fresh.system.iter().filter(|name| target.column(name).is_none());
+        let missing = fresh
+            .system
+            .iter()
+            .filter(|name| target.column(name).is_none());
         let relaxed = target
             .columns
             .iter()
@@ -125,9 +131,19 @@ impl Plan {
                 }
             }
         });
-        let system = self.missing_system.iter().map(|name| format!("column {name} added"));
-        let relaxed = self.relaxed.iter().map(|name| format!("column {name} may be null now"));
-        columns.chain(system).chain(relaxed).map(SchemaChange).collect()
+        let system = self
+            .missing_system
+            .iter()
+            .map(|name| format!("column {name} added"));
+        let relaxed = self
+            .relaxed
+            .iter()
+            .map(|name| format!("column {name} may be null now"));
+        columns
+            .chain(system)
+            .chain(relaxed)
+            .map(SchemaChange)
+            .collect()
     }
 
     /// Declarations of the columns that the table lacks.
@@ -142,7 +158,10 @@ impl Plan {
 
     fn add_columns(&self, handle: &Handle, table: &str) -> Result<()> {
         for column in self.additions() {
-            handle.run(&format!("ALTER TABLE main.{} ADD COLUMN {column}", quoted(table)))?;
+            handle.run(&format!(
+                "ALTER TABLE main.{} ADD COLUMN {column}",
+                quoted(table)
+            ))?;
         }
         Ok(())
     }
@@ -150,17 +169,25 @@ impl Plan {
     /// Where rows land now that the table is as planned.
     fn layout(&self, fresh: Layout, described: &Described) -> Layout {
         let columns = self.columns.iter().map(|(column, _)| {
-            let declared = described.column(&column.name).map(|found| found.declared.clone());
+            let declared = described
+                .column(&column.name)
+                .map(|found| found.declared.clone());
             Landing {
                 declared: declared.unwrap_or_else(|| column.declared.clone()),
                 ..column.clone()
             }
         });
-        let numbered = described.columns.iter().filter(|column| described.is_row_number(column));
+        let numbered = described
+            .columns
+            .iter()
+            .filter(|column| described.is_row_number(column));
         let numbered = numbered.map(|column| column.name.clone());
         let mut required = fresh.required;
         required.extend(numbered.filter(|name| {
-            let loaded = self.columns.iter().any(|(column, _)| same_name(&column.name, name));
+            let loaded = self
+                .columns
+                .iter()
+                .any(|(column, _)| same_name(&column.name, name));
             loaded && !fresh.key.iter().any(|key| same_name(key, name))
         }));
         Layout {
@@ -212,7 +239,10 @@ fn refuse_if_special(handle: &Handle, target: &Described, plan: &Plan) -> Result
         [&target.name],
     )?;
     let special = special_words(&definition.unwrap_or_default());
-    let special = match (target.strict, target.columns.iter().any(|column| column.generated)) {
+    let special = match (
+        target.strict,
+        target.columns.iter().any(|column| column.generated),
+    ) {
         (true, _) => vec!["STRICT".to_owned()],
         (_, true) => vec!["GENERATED".to_owned()],
         _ => special,
@@ -233,7 +263,13 @@ fn refuse_if_special(handle: &Handle, target: &Described, plan: &Plan) -> Result
 /// Words of a table's definition that say more than names, types, keys and defaults.
 fn special_words(definition: &str) -> Vec<String> {
     const SPECIAL: [&str; 8] = [
-        "CHECK", "COLLATE", "REFERENCES", "UNIQUE", "AUTOINCREMENT", "CONFLICT", "DESC",
+        "CHECK",
+        "COLLATE",
+        "REFERENCES",
+        "UNIQUE",
+        "AUTOINCREMENT",
+        "CONFLICT",
+        "DESC",
         "CONSTRAINT",
     ];
     let mut words = Vec::new();
@@ -268,12 +304,19 @@ fn rebuild(handle: &Handle, load: &Load, target: &Described, plan: &Plan) -> Res
         });
         found.map(|(planned, _)| planned)
     };
-    let kept: Vec<&DescribedColumn> =
-        target.columns.iter().filter(|column| !column.generated).collect();
+    let kept: Vec<&DescribedColumn> = target
+        .columns
+        .iter()
+        .filter(|column| !column.generated)
+        .collect();
     let definitions = kept.iter().map(|column| {
         let declared = changed(column).map_or(&column.declared, |planned| &planned.declared);
         let relaxed = plan.relaxed.contains(&column.name);
-        let not_null = if column.not_null && !relaxed { " NOT NULL" } else { "" };
+        let not_null = if column.not_null && !relaxed {
+            " NOT NULL"
+        } else {
+            ""
+        };
         let default = match &column.default {
             Some(default) => format!(" DEFAULT ({default})"),
             None => String::new(),
@@ -282,20 +325,32 @@ fn rebuild(handle: &Handle, load: &Load, target: &Described, plan: &Plan) -> Res
         format!("{} {declared}{not_null}{default}", quoted(&column.name))
     });
     let key = target.key();
-    let key = (!key.is_empty())
-        .then(|| format!("PRIMARY KEY ({})", list(key.iter().map(|name| quoted(name)))));
-    let rowid = if target.without_rowid { " WITHOUT ROWID" } else { "" };
+    let key = (!key.is_empty()).then(|| {
+        format!(
+            "PRIMARY KEY ({})",
+            list(key.iter().map(|name| quoted(name)))
+        )
+    });
+    let rowid = if target.without_rowid {
+        " WITHOUT ROWID"
+    } else {
+        ""
+    };
     handle.run(&format!(
         "CREATE TABLE main.{} ({}){rowid}",
         quoted(&new),
         list(definitions.chain(plan.additions()).chain(key))
     ))?;
-    let conversions: Vec<Option<LogicalType>> =
-        kept.iter().map(|column| changed(column).map(|planned| planned.to)).collect();
+    let conversions: Vec<Option<LogicalType>> = kept
+        .iter()
+        .map(|column| changed(column).map(|planned| planned.to))
+        .collect();
     carry_over(handle, target, &new, &kept, &conversions)?;
     let dependents = dependents(handle, &target.name)?;
     let (old, new) = (quoted(&target.name), quoted(&new));
-    handle.run(&format!("DROP TABLE main.{old}; ALTER TABLE main.{new} RENAME TO {old}"))?;
+    handle.run(&format!(
+        "DROP TABLE main.{old}; ALTER TABLE main.{new} RENAME TO {old}"
+    ))?;
     for made in dependents {
         handle.run(&made)?;
     }
@@ -318,9 +373,15 @@ fn carry_over(
     }
     // A declared type is a claim; convert from what is really stored.
     let stored = discover::table(handle, target)?;
-    let is = |name: &str| stored.column(name).map_or(LogicalType::Binary, |column| column.logical);
+    let is = |name: &str| {
+        stored
+            .column(name)
+            .map_or(LogicalType::Binary, |column| column.logical)
+    };
     let holders = list((1..=columns.len()).map(|at| format!("?{at}")));
-    let mut insert = handle.prepare(&format!("INSERT INTO main.{new} ({names}) VALUES ({holders})"))?;
+    let mut insert = handle.prepare(&format!(
+        "INSERT INTO main.{new} ({names}) VALUES ({holders})"
+    ))?;
     let mut select = handle.prepare(&format!("SELECT {names} FROM main.{old}"))?;
     let explain = |error| handle.explain(error);
     handle.visit(&mut select.raw_query(), |row| {
@@ -330,9 +391,12 @@ fn carry_over(
                 None => ToSqlOutput::Borrowed(value),
                 Some(to) => widened(value, is(&column.name), *to).ok_or_else(|| {
                     let (table, name) = (&target.name, &column.name);
-                    Error::data(format!("column {name} of {table} holds a value that is no {}", to.spec()))
-                        .field(name.clone())
-                        .hint("correct the value in the table, or rebuild it")
+                    Error::data(format!(
+                        "column {name} of {table} holds a value that is no {}",
+                        to.spec()
+                    ))
+                    .field(name.clone())
+                    .hint("correct the value in the table, or rebuild it")
                 })?,
             };
             insert.raw_bind_parameter(at + 1, value).map_err(explain)?;

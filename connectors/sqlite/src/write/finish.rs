@@ -3,9 +3,7 @@
 
 use tideway_core::{
     Error, Result,
-    destination::{
-        CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write,
-    },
+    destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write},
 };
 
 use crate::{
@@ -51,7 +49,10 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
 }
 
 fn changed_meanwhile(load: &Load) -> Error {
-    Error::drift(format!("{} was changed by someone while it was loaded", load.target.name))
+    Error::drift(format!(
+        "{} was changed by someone while it was loaded",
+        load.target.name
+    ))
 }
 
 fn count(handle: &Handle, table: &str) -> Result<u64> {
@@ -63,12 +64,7 @@ fn count(handle: &Handle, table: &str) -> Result<u64> {
 /// The staging table becomes the target. Views name their tables only by name, so they
 /// show the new one; unless it is rebuilt, columns that the load lacks and the indexes
 /// and triggers that others made stay as well.
-fn take_place(
-    handle: &Handle,
-    load: &Load,
-    target: Option<&Described>,
-    stage: &str,
-) -> Result<()> {
+fn take_place(handle: &Handle, load: &Load, target: Option<&Described>, stage: &str) -> Result<()> {
     let mut dependents = Vec::new();
     if let Some(target) = target {
         if load.disposition != Disposition::Rebuild {
@@ -166,23 +162,39 @@ impl Moving<'_> {
 
     /// `t` and `s` have the same key.
     fn matched(&self) -> String {
-        let pairs = self.layout.key.iter().map(|key| format!("t.{0} = s.{0}", quoted(key)));
+        let pairs = self
+            .layout
+            .key
+            .iter()
+            .map(|key| format!("t.{0} = s.{0}", quoted(key)));
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 
     /// No row of the other table has the key of this one.
     fn no_match(&self, other: &str, table: String) -> String {
-        format!("NOT EXISTS (SELECT 1 FROM {table} AS {other} WHERE {})", self.matched())
+        format!(
+            "NOT EXISTS (SELECT 1 FROM {table} AS {other} WHERE {})",
+            self.matched()
+        )
     }
 
     fn insert(&self, which: &str) -> Result<u64> {
-        let names: Vec<String> =
-            self.layout.columns.iter().map(|column| quoted(&column.name)).collect();
+        let names: Vec<String> = self
+            .layout
+            .columns
+            .iter()
+            .map(|column| quoted(&column.name))
+            .collect();
         let stamps = self.stamps(&[CREATED_AT, UPDATED_AT]);
         let sql = format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} AS s {which}",
             self.table(),
-            list(names.iter().cloned().chain(stamps.iter().map(|name| quoted(name)))),
+            list(
+                names
+                    .iter()
+                    .cloned()
+                    .chain(stamps.iter().map(|name| quoted(name)))
+            ),
             list(
                 names
                     .iter()
@@ -203,7 +215,10 @@ impl Moving<'_> {
             .filter(|column| !self.layout.is_key(&column.name))
             .map(|column| quoted(&column.name))
             .collect();
-        let mut sets: Vec<String> = data.iter().map(|name| format!("{name} = s.{name}")).collect();
+        let mut sets: Vec<String> = data
+            .iter()
+            .map(|name| format!("{name} = s.{name}"))
+            .collect();
         let mut differs = Vec::new();
         if !data.is_empty() {
             // As one pair of rows: a long chain of ORs would be too deep for SQLite.
@@ -235,7 +250,9 @@ impl Moving<'_> {
 
     fn sets_now(&self, names: &[&'static str]) -> Vec<String> {
         let names = self.stamps(names).into_iter();
-        names.map(|name| format!("{} = {}", quoted(name), self.now)).collect()
+        names
+            .map(|name| format!("{} = {}", quoted(name), self.now))
+            .collect()
     }
 
     fn mark_deleted(&self) -> Result<u64> {

@@ -30,7 +30,10 @@ pub struct SqliteLane {
 /// What a lane has done since its last commit.
 enum Part {
     None,
-    Open { turn: Turn, rows: u64 },
+    Open {
+        turn: Turn,
+        rows: u64,
+    },
     /// A write failed and undid the rows before it as well.
     Broken,
 }
@@ -39,35 +42,43 @@ enum Part {
 struct Staging {
     load_id: String,
     layout: Layout,
-    /// The statement for a row; where there is a key, it does nothing for a repeated one.
-    insert: String,
-    /// Puts a row in the place of the one with its key.
-    replace: String,
+    /// `INTO` the table and its columns.
+    into: String,
+    /// Values of the system columns, the same for every row.
+    stamps: Vec<String>,
 }
+
+/// Rows that go into one statement: fewer steps per row, up to a point.
+const GROUP_ROWS: usize = 16;
+/// SQLite takes 32,766 parameters in a statement.
+const GROUP_VALUES: usize = 32_000;
 
 impl Staging {
     fn new(load: &Load, layout: &Layout) -> Staging {
         let names = layout.columns.iter().map(|column| quoted(&column.name));
         let system = layout.system.iter().map(|name| quoted(name));
-        let holders = (1..=layout.columns.len()).map(|at| format!("?{at}"));
         let time = literal(&now());
         let stamps = layout.system.iter().map(|name| match *name {
             CREATED_AT | UPDATED_AT => time.clone(),
             _ => "NULL".to_owned(),
         });
-        let into = format!(
-            "INTO main.{} ({}) VALUES ({})",
-            quoted(&stage_name(&load.id)),
-            list(names.chain(system)),
-            list(holders.chain(stamps))
-        );
-        let insert = if layout.key.is_empty() { "INSERT" } else { "INSERT OR IGNORE" };
+        let stage = quoted(&stage_name(&load.id));
         Staging {
             load_id: load.id.clone(),
             layout: layout.clone(),
-            insert: format!("{insert} {into}"),
-            replace: format!("INSERT OR REPLACE {into}"),
+            into: format!("INTO main.{stage} ({})", list(names.chain(system))),
+            stamps: stamps.collect(),
         }
+    }
+
+    fn prepare<'h>(&self, handle: &'h Handle, verb: &str, rows: usize) -> Result<Statement<'h>> {
+        let row = vec!["?".to_owned(); self.layout.columns.len()];
+        let row = format!("({})", list(row.iter().chain(&self.stamps)));
+        handle.prepare(&format!(
+            "{verb} {} VALUES {}",
+            self.into,
+            list(vec![row; rows])
+        ))
     }
 
     fn stage(&self, handle: &Handle, batch: &Batch) -> Result<Vec<Note>> {
@@ -75,50 +86,79 @@ impl Staging {
             return Err(Error::unsupported("SQLite cannot take a change stream"));
         }
         let mut encoders = encoders(&batch.rows, &self.layout.columns)?;
-        let required: Vec<usize> = (0..encoders.len())
-            .filter(|at| encoders.get(*at).is_some_and(|e| self.layout.requires(e.name())))
+        let required: Vec<&Encoder<'_>> = encoders
+            .iter()
+            .filter(|encoder| self.layout.requires(encoder.name()))
             .collect();
-        let mut insert = handle.prepare(&self.insert)?;
-        let mut replace = None;
-        let (mut keyless, mut repeated) = (0_u64, 0_u64);
-        for row in 0..batch.row_count() {
-            let is_null = |at: &usize| encoders.get(*at).is_some_and(|e| e.is_null(row));
-            if required.iter().any(is_null) {
-                keyless += 1;
-                continue;
+        let rows: Vec<usize> = (0..batch.row_count())
+            .filter(|row| !required.iter().any(|encoder| encoder.is_null(*row)))
+            .collect();
+        let group_rows = GROUP_ROWS.min(GROUP_VALUES / encoders.len().max(1)).max(1);
+        // Where there is a key, a row does not go in if one with its key is there.
+        let verb = if self.layout.key.is_empty() {
+            "INSERT"
+        } else {
+            "INSERT OR IGNORE"
+        };
+        let mut insert = self.prepare(handle, verb, group_rows)?;
+        let mut repeated = 0;
+        for group in rows.chunks(group_rows) {
+            if group.len() < group_rows {
+                insert = self.prepare(handle, verb, group.len())?;
             }
-            if bind_and_run(handle, &mut insert, &mut encoders, row)? == 0 {
-                let replace = match &mut replace {
-                    Some(replace) => replace,
-                    none => none.insert(handle.prepare(&self.replace)?),
-                };
-                bind_and_run(handle, replace, &mut encoders, row)?;
-                repeated += 1;
+            let inserted = bind_and_run(handle, &mut insert, &mut encoders, group)?;
+            if inserted < group.len() {
+                let mut replace = self.prepare(handle, "INSERT OR REPLACE", group.len())?;
+                bind_and_run(handle, &mut replace, &mut encoders, group)?;
+                repeated += group.len() - inserted;
             }
         }
-        let mut notes: Vec<Note> = encoders.iter().flat_map(|encoder| encoder.notes()).collect();
-        let mut tell = |names: &[String], what: &str, rows: u64| {
+        let mut notes: Vec<Note> = encoders
+            .iter()
+            .flat_map(|encoder| encoder.notes(&rows))
+            .collect();
+        let mut tell = |names: &[String], what: &str, rows: usize| {
             if rows > 0 {
-                notes.push(Note { column: list(names), what: what.to_owned(), rows });
+                notes.push(Note {
+                    column: list(names),
+                    what: what.to_owned(),
+                    rows: rows as u64,
+                });
             }
         };
-        tell(&self.layout.required, "row without a key not written", keyless);
-        tell(&self.layout.key, "key repeated, the last row kept", repeated);
+        let keyless = batch.row_count() - rows.len();
+        tell(
+            &self.layout.required,
+            "row without a key not written",
+            keyless,
+        );
+        tell(
+            &self.layout.key,
+            "key repeated, the last row kept",
+            repeated,
+        );
         Ok(notes)
     }
 }
 
+/// How many of the rows went in.
 fn bind_and_run(
     handle: &Handle,
     statement: &mut Statement<'_>,
     encoders: &mut [Encoder<'_>],
-    row: usize,
+    rows: &[usize],
 ) -> Result<usize> {
-    for (at, encoder) in encoders.iter_mut().enumerate() {
-        let bound = statement.raw_bind_parameter(at + 1, encoder.stored(row)?);
-        bound.map_err(|error| handle.explain(error))?;
+    let mut place = 1;
+    for row in rows {
+        for encoder in encoders.iter_mut() {
+            let bound = statement.raw_bind_parameter(place, encoder.stored(*row)?);
+            bound.map_err(|error| handle.explain(error))?;
+            place += 1;
+        }
     }
-    statement.raw_execute().map_err(|error| handle.explain(error))
+    statement
+        .raw_execute()
+        .map_err(|error| handle.explain(error))
 }
 
 impl SqliteLane {

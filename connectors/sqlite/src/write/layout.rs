@@ -58,14 +58,25 @@ impl Layout {
     }
 
     pub fn create_table(&self, name: &str) -> String {
-        let data = self
-            .columns
-            .iter()
-            .map(|column| format!("{} {}", quoted(&column.name), types::spelled(&column.declared)));
+        let data = self.columns.iter().map(|column| {
+            format!(
+                "{} {}",
+                quoted(&column.name),
+                types::spelled(&column.declared)
+            )
+        });
         let system = self.system.iter().map(|name| system_column(name));
-        let key = (!self.key.is_empty())
-            .then(|| format!("PRIMARY KEY ({})", list(self.key.iter().map(|name| quoted(name)))));
-        format!("CREATE TABLE main.{} ({})", quoted(name), list(data.chain(system).chain(key)))
+        let key = (!self.key.is_empty()).then(|| {
+            format!(
+                "PRIMARY KEY ({})",
+                list(self.key.iter().map(|name| quoted(name)))
+            )
+        });
+        format!(
+            "CREATE TABLE main.{} ({})",
+            quoted(name),
+            list(data.chain(system).chain(key))
+        )
     }
 
     /// Whether a staging table that an earlier attempt left has these very columns.
@@ -89,7 +100,9 @@ impl Layout {
                 .column(name)
                 .is_some_and(|column| column.declared.eq_ignore_ascii_case(declared))
         };
-        self.columns.iter().all(|column| has(&column.name, &column.declared))
+        self.columns
+            .iter()
+            .all(|column| has(&column.name, &column.declared))
             && self.system.iter().all(|name| target.column(name).is_some())
     }
 
@@ -98,17 +111,29 @@ impl Layout {
     }
 
     pub fn requires(&self, name: &str) -> bool {
-        self.required.iter().any(|required| same_name(required, name))
+        self.required
+            .iter()
+            .any(|required| same_name(required, name))
     }
 }
 
 /// The declaration of a system column.
 pub fn system_column(name: &str) -> String {
-    format!("{} {}", quoted(name), types::declared(LogicalType::TimestampTz))
+    format!(
+        "{} {}",
+        quoted(name),
+        types::declared(LogicalType::TimestampTz)
+    )
 }
 
 fn system_columns(load: &Load) -> Vec<&'static str> {
-    let soft = matches!(load.write, Write::Merge { deletes: Deletes::Soft, .. });
+    let soft = matches!(
+        load.write,
+        Write::Merge {
+            deletes: Deletes::Soft,
+            ..
+        }
+    );
     let mut names = Vec::new();
     if soft {
         names.push(DELETED_AT);

@@ -26,7 +26,10 @@ pub fn prepare(handle: &Handle) -> Result<()> {
     )?;
     for load_id in stale {
         discard(handle, &load_id)?;
-        handle.change("DELETE FROM main._tideway_loads WHERE load_id = ?1", [load_id])?;
+        handle.change(
+            "DELETE FROM main._tideway_loads WHERE load_id = ?1",
+            [load_id],
+        )?;
     }
     Ok(())
 }

@@ -126,10 +126,14 @@ fn check_target(target: &TargetTable) -> Result<()> {
         return Err(wrong("the name is empty or has a NUL character"));
     }
     if lower.starts_with("sqlite_") {
-        return Err(wrong("SQLite keeps names that begin with sqlite_ for itself"));
+        return Err(wrong(
+            "SQLite keeps names that begin with sqlite_ for itself",
+        ));
     }
     if lower.starts_with(OWN_PREFIX) {
-        return Err(wrong("names that begin with _tideway_ are kept for bookkeeping"));
+        return Err(wrong(
+            "names that begin with _tideway_ are kept for bookkeeping",
+        ));
     }
     match target.namespace.as_deref() {
         None | Some("") | Some("main") => Ok(()),
@@ -210,10 +214,18 @@ fn takes_place(load: &Load, target: Option<&Described>) -> bool {
 
 /// The current time as it is stored in a system column.
 fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let micros = i64::try_from(since.as_micros()).unwrap_or(0);
     let mut text = String::new();
-    moment::write_moment(Moment { micros, zoned: true }, &mut text);
+    moment::write_moment(
+        Moment {
+            micros,
+            zoned: true,
+        },
+        &mut text,
+    );
     text
 }
 
@@ -260,6 +272,8 @@ impl TableLoad for SqliteLoad {
 
     async fn abandon(&self) -> Result<()> {
         let id = self.load.id.clone();
-        self.writer.transact(move |handle| discard(handle, &id)).await
+        self.writer
+            .transact(move |handle| discard(handle, &id))
+            .await
     }
 }

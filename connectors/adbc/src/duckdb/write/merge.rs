@@ -1,0 +1,214 @@
+//! Merging by key. A row that differs is deleted and inserted anew rather than updated in
+//! place: DuckDB updates column by column and keeps every old value in memory.
+
+use tideway_core::{
+    Result,
+    destination::{CREATED_AT, DELETED_AT, Deletes, Outcome, UPDATED_AT, Write},
+};
+
+use super::{
+    Plan,
+    finish::{insert, staged_as},
+    stage::ROW,
+    target::named,
+};
+use crate::{
+    duckdb::{discover::Described, rows, sql},
+    session::Session,
+};
+
+/// Rows of the table that give way to a staged one: `old` and `row` are the numbers of
+/// the two, the other columns are values that stay.
+const CHANGED: &str = "temp._tideway_changed";
+/// Numbers of the staged rows whose key is new.
+const FRESH: &str = "temp._tideway_fresh";
+
+pub async fn merge(session: &Session, plan: &Plan, present: &[Described]) -> Result<Outcome> {
+    let merging = Merging::new(plan, present);
+    let staged = count(
+        session,
+        &format!("SELECT count(*)::BIGINT FROM {}", plan.stage.sql()),
+    )
+    .await?;
+    for statement in [merging.find_changed(), merging.find_fresh()] {
+        session.execute(statement).await?;
+    }
+    let met = format!("SELECT count(DISTINCT \"row\")::BIGINT FROM {CHANGED}");
+    let met = count(session, &met).await?;
+    let updated = session.execute(merging.delete_changed()).await?;
+    session.execute(merging.insert_changed()).await?;
+    let fresh = format!(" WHERE s.{ROW} IN (SELECT \"row\" FROM {FRESH})");
+    let inserted = insert(session, plan, present, &fresh).await?;
+    let deleted = match merging.delete_vanished() {
+        Some(statement) => session.execute(statement).await?,
+        None => 0,
+    };
+    for table in [CHANGED, FRESH] {
+        session.execute(format!("DROP TABLE {table}")).await?;
+    }
+    Ok(Outcome {
+        inserted,
+        updated,
+        deleted,
+        unchanged: staged.saturating_sub(inserted).saturating_sub(met),
+        ..Outcome::default()
+    })
+}
+
+async fn count(session: &Session, sql: &str) -> Result<u64> {
+    Ok(rows::number(&session.fetch(sql).await?)?.unsigned_abs())
+}
+
+struct Merging<'a> {
+    plan: &'a Plan,
+    present: &'a [Described],
+    target: String,
+    stage: String,
+    /// Joins the table `t` with the staging table `s`. Null keys match each other.
+    same_key: String,
+    has_deleted_at: bool,
+    /// A column of the table hides DuckDB's row numbers.
+    shadowed: bool,
+}
+
+impl<'a> Merging<'a> {
+    fn new(plan: &'a Plan, present: &'a [Described]) -> Self {
+        let same_key = sql::joined(&plan.load.target.key, " AND ", |column| {
+            format!(
+                "t.{} IS NOT DISTINCT FROM {}",
+                sql::name(column),
+                staged_as(present, column)
+            )
+        });
+        Merging {
+            plan,
+            present,
+            target: plan.target.sql(),
+            stage: plan.stage.sql(),
+            same_key,
+            has_deleted_at: named(present, DELETED_AT).is_some(),
+            shadowed: named(present, "rowid").is_some(),
+        }
+    }
+
+    /// Columns of the table whose values outlive a change of the row.
+    fn staying(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .plan
+            .extras(self.present)
+            .into_iter()
+            .filter(|column| column.name != DELETED_AT)
+            .map(|column| column.name.clone())
+            .collect();
+        if self.plan.load.record_timestamps {
+            names.push(CREATED_AT.to_owned());
+        }
+        names
+    }
+
+    fn find_changed(&self) -> String {
+        let columns = &self.plan.load.target.columns;
+        let mut differences: Vec<String> = columns
+            .iter()
+            .filter(|column| !self.plan.load.target.key.contains(&column.name))
+            .map(|column| {
+                let staged = staged_as(self.present, &column.name);
+                format!("t.{} IS DISTINCT FROM {staged}", sql::name(&column.name))
+            })
+            .collect();
+        if self.has_deleted_at {
+            differences.push(format!("t.{} IS NOT NULL", sql::name(DELETED_AT)));
+        }
+        if differences.is_empty() {
+            differences.push("FALSE".to_owned());
+        }
+        let staying: String = self
+            .staying()
+            .iter()
+            .enumerate()
+            .map(|(index, name)| format!(", t.{} AS kept_{index}", sql::name(name)))
+            .collect();
+        let old = if self.shadowed { "NULL" } else { "t.rowid" };
+        format!(
+            "CREATE TEMP TABLE {CHANGED} AS SELECT {old} AS old, s.{ROW} AS \"row\"{staying} \
+             FROM {} AS t JOIN {} AS s ON {} WHERE {}",
+            self.target,
+            self.stage,
+            self.same_key,
+            differences.join(" OR ")
+        )
+    }
+
+    fn find_fresh(&self) -> String {
+        format!(
+            "CREATE TEMP TABLE {FRESH} AS SELECT s.{ROW} AS \"row\" FROM {} AS s \
+             WHERE NOT EXISTS (SELECT 1 FROM {} AS t WHERE {})",
+            self.stage, self.target, self.same_key
+        )
+    }
+
+    fn delete_changed(&self) -> String {
+        if self.shadowed {
+            return format!(
+                "DELETE FROM {} AS t USING {} AS s JOIN {CHANGED} AS c ON c.\"row\" = s.{ROW} WHERE {}",
+                self.target, self.stage, self.same_key
+            );
+        }
+        format!(
+            "DELETE FROM {} WHERE rowid IN (SELECT old FROM {CHANGED})",
+            self.target
+        )
+    }
+
+    fn insert_changed(&self) -> String {
+        let columns = &self.plan.load.target.columns;
+        let mut names: Vec<String> = columns
+            .iter()
+            .map(|column| sql::name(&column.name))
+            .collect();
+        let mut values: Vec<String> = columns
+            .iter()
+            .map(|column| staged_as(self.present, &column.name))
+            .collect();
+        for (index, name) in self.staying().iter().enumerate() {
+            names.push(sql::name(name));
+            values.push(format!("c.kept_{index}"));
+        }
+        if self.plan.load.record_timestamps {
+            names.push(sql::name(UPDATED_AT));
+            values.push("now()".to_owned());
+        }
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} AS s JOIN {CHANGED} AS c ON c.\"row\" = s.{ROW}",
+            self.target,
+            names.join(", "),
+            values.join(", "),
+            self.stage
+        )
+    }
+
+    /// Keys that were not staged, if the staged rows are all that the source holds.
+    fn delete_vanished(&self) -> Option<String> {
+        let gone = format!(
+            "NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
+            self.stage, self.same_key
+        );
+        match self.plan.load.write {
+            Write::Merge {
+                complete: true,
+                deletes: Deletes::Hard,
+            } => Some(format!("DELETE FROM {} AS t WHERE {gone}", self.target)),
+            Write::Merge {
+                complete: true,
+                deletes: Deletes::Soft,
+            } => {
+                let deleted_at = sql::name(DELETED_AT);
+                Some(format!(
+                    "UPDATE {} AS t SET {deleted_at} = now() WHERE t.{deleted_at} IS NULL AND {gone}",
+                    self.target
+                ))
+            }
+            _ => None,
+        }
+    }
+}

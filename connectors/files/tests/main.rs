@@ -1,0 +1,14 @@
+//! System tests of the file connectors, on folders, on an S3 server and over HTTP.
+
+mod csv_files;
+mod csv_url;
+mod failures;
+mod json_files;
+mod layouts;
+mod loads;
+mod merges;
+mod parquet_files;
+mod round_trips;
+mod settings;
+mod support;
+mod tracking;

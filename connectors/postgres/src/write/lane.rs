@@ -1,0 +1,202 @@
+//! A lane: a session that takes rows into the staging table, a part per transaction.
+
+use std::{pin::Pin, sync::Arc};
+
+use arrow_array::{Array, RecordBatch};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::SinkExt;
+use tideway_core::{
+    Batch, Error, Note, Ops, Result,
+    destination::{Accepted, Durable, Lane, Load, Write},
+};
+use tokio_postgres::{CopyInSink, Statement};
+
+use crate::connect::{Session, explain};
+
+use super::{
+    copy::{Encoder, HEADER, TRAILER},
+    ddl::{Place, idents},
+    ledger::Ledger,
+    transaction,
+};
+
+/// Rows are sent when about this many bytes have come together.
+const CHUNK: usize = 512 << 10;
+/// No message is larger than this; where it is cut means nothing to the server.
+const MESSAGE: usize = 1 << 20;
+
+pub struct PostgresLane {
+    session: Session,
+    load: Arc<Load>,
+    place: Place,
+    encoder: Encoder,
+    copy: Statement,
+    record: Statement,
+    /// Indexes of the key columns, where rows without a key cannot be merged.
+    key: Vec<usize>,
+    buffer: BytesMut,
+    part: Part,
+}
+
+type Sink = Pin<Box<CopyInSink<Bytes>>>;
+
+/// What a lane has done since its last commit.
+enum Part {
+    None,
+    Open {
+        sink: Sink,
+        rows: u64,
+    },
+    /// A write failed and undid the rows before it as well.
+    Broken,
+}
+
+impl PostgresLane {
+    pub async fn open(session: Session, load: Arc<Load>, place: &Place) -> Result<PostgresLane> {
+        let columns = &load.target.columns;
+        let copy = format!(
+            "COPY {} ({}) FROM STDIN (FORMAT binary)",
+            place.stage(&load.id).sql(),
+            idents(columns.iter().map(|column| &column.name))
+        );
+        let copy = session.prepare(&copy).await.map_err(explain)?;
+        let record = Ledger::beside(place).record_sql();
+        let record = session.prepare(&record).await.map_err(explain)?;
+        let in_key = |name| load.target.key.contains(name);
+        let merged = matches!(load.write, Write::Merge { .. });
+        let key = (0..columns.len()).filter(|at| columns.get(*at).is_some_and(|c| in_key(&c.name)));
+        Ok(PostgresLane {
+            key: key.filter(|_| merged).collect(),
+            encoder: Encoder::new(columns),
+            place: place.clone(),
+            session,
+            load,
+            copy,
+            record,
+            buffer: BytesMut::new(),
+            part: Part::None,
+        })
+    }
+
+    /// The open part, or a new one; broken until it is put back.
+    async fn take_part(&mut self) -> Result<(Sink, u64)> {
+        match std::mem::replace(&mut self.part, Part::Broken) {
+            Part::Open { sink, rows } => Ok((sink, rows)),
+            Part::Broken => Err(Error::bug("a part goes on after a write of it failed")),
+            Part::None => {
+                transaction::begin_by_hand(&self.session).await?;
+                let sink = self.session.copy_in(&self.copy).await.map_err(explain)?;
+                self.buffer.clear();
+                self.buffer.extend_from_slice(HEADER);
+                Ok((Box::pin(sink), 0))
+            }
+        }
+    }
+
+    /// Encodes all rows of a batch, sending what comes together.
+    async fn send_rows(&mut self, sink: &mut Sink, rows: &RecordBatch) -> Result<Vec<Note>> {
+        let mut rows = self.encoder.rows(rows)?;
+        loop {
+            self.buffer
+                .reserve(CHUNK + CHUNK / 8 - self.buffer.len().min(CHUNK));
+            let more = rows.encode(&mut self.buffer, CHUNK)?;
+            if self.buffer.len() >= CHUNK {
+                send(sink, self.buffer.split().freeze()).await?;
+            }
+            if !more {
+                return Ok(rows.notes());
+            }
+        }
+    }
+
+    /// Ends the copying and says how many rows the server has taken.
+    async fn close(&mut self, mut sink: Sink) -> Result<u64> {
+        self.buffer.extend_from_slice(TRAILER);
+        send(&mut sink, self.buffer.split().freeze()).await?;
+        sink.as_mut()
+            .finish()
+            .await
+            .map_err(|error| self.refused(error))
+    }
+
+    /// The server says in which column it was; for the binary form it does not add the
+    /// value.
+    fn refused(&self, error: tokio_postgres::Error) -> Error {
+        let context = error
+            .as_db_error()
+            .and_then(|db| db.where_())
+            .unwrap_or_default();
+        let column = context
+            .split_once(", column ")
+            .map(|(_, column)| column.to_owned());
+        let error = explain(error);
+        match column {
+            Some(column) => error.while_(format!("{}: column {column}", self.place)),
+            None => error.while_(&self.place),
+        }
+    }
+
+    /// Rows that are staged like all others, but cannot be merged.
+    fn keyless(&self, rows: &RecordBatch) -> Option<Note> {
+        let columns = || self.key.iter().filter_map(|at| rows.columns().get(*at));
+        if columns().all(|column| column.null_count() == 0) {
+            return None;
+        }
+        let without = |row: &usize| columns().any(|column| column.is_null(*row));
+        Some(Note {
+            column: self.load.target.key.join(", "),
+            what: "row without a key not written".to_owned(),
+            rows: (0..rows.num_rows()).filter(without).count() as u64,
+        })
+    }
+}
+
+async fn send(sink: &mut Sink, mut bytes: Bytes) -> Result<()> {
+    while !bytes.is_empty() {
+        let message = bytes.split_to(bytes.len().min(MESSAGE));
+        sink.feed(message).await.map_err(explain)?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Lane for PostgresLane {
+    async fn write(&mut self, batch: Batch) -> Result<Accepted> {
+        if let Ops::Each(_) = batch.ops {
+            return Err(Error::unsupported(
+                "PostgreSQL cannot take a change stream yet",
+            ));
+        }
+        let (mut sink, rows) = self.take_part().await?;
+        let mut notes = self.send_rows(&mut sink, &batch.rows).await?;
+        notes.extend(self.keyless(&batch.rows));
+        self.part = Part::Open {
+            sink,
+            rows: rows + batch.row_count() as u64,
+        };
+        Ok(Accepted { notes })
+    }
+
+    async fn commit(&mut self, part_id: &str) -> Result<Durable> {
+        let (sink, rows) = self.take_part().await?;
+        let copied = self.close(sink).await?;
+        if copied != rows {
+            return Err(Error::bug(format!(
+                "{}: {rows} rows were sent but {copied} were taken",
+                self.place
+            )));
+        }
+        let count = i64::try_from(rows).unwrap_or(i64::MAX);
+        let recorded = self
+            .session
+            .execute(&self.record, &[&self.load.id, &part_id, &count])
+            .await
+            .map_err(explain)?;
+        // The rows of a part that has landed before are undone (invariant 4).
+        let last = if recorded == 0 { "ROLLBACK" } else { "COMMIT" };
+        self.session.run(last).await?;
+        self.part = Part::None;
+        Ok(Durable { rows })
+    }
+}

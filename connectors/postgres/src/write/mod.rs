@@ -1,0 +1,248 @@
+//! Writing: rows are copied into a staging table, part by part and through several
+//! sessions, and become the target or are merged into it in one transaction.
+
+mod copy;
+mod ddl;
+mod evolve;
+mod finish;
+mod interval;
+mod lane;
+mod ledger;
+mod lock;
+mod merge;
+mod numeric;
+mod text;
+mod transaction;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tideway_core::{
+    Error, Kind, Result,
+    destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
+    form,
+};
+use tokio_postgres::Transaction;
+
+use crate::{
+    config::DestinationOptions,
+    connect::{Postgres, Session, explain},
+    sql::ident,
+};
+
+use ddl::{Described, OWN_PREFIX, Place, create_stage, describe, is_laid_out};
+use finish::takes_place;
+use lane::PostgresLane;
+use ledger::Ledger;
+use merge::Moving;
+
+#[async_trait]
+impl Destination for Postgres {
+    async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>> {
+        check_options(&load.options)?;
+        check_target(&load)?;
+        let place = Place::of(&load);
+        let mut session = self.client().await?;
+        let begun = match begin(&mut session, &load, &place).await {
+            Ok(begun) => begun,
+            Err(error) => return Err(self.advised(&session, &place, error).await),
+        };
+        self.keep(session);
+        Ok(Box::new(PostgresLoad {
+            postgres: self.clone(),
+            load: Arc::new(load),
+            place,
+            begun,
+        }))
+    }
+}
+
+impl Postgres {
+    /// The error with what to do about it.
+    async fn advised(&self, session: &Session, place: &Place, error: Error) -> Error {
+        match error.kind {
+            Kind::Permission => error.while_(place).hint(format!(
+                "GRANT USAGE, CREATE ON SCHEMA {} TO {}; tables in it that are to be altered or \
+                 replaced must belong to that role",
+                ident(&place.schema),
+                ident(&self.config.username)
+            )),
+            _ => lock::name_blocker(session, place, error).await,
+        }
+    }
+}
+
+fn check_options(options: &Value) -> Result<()> {
+    let DestinationOptions { .. } =
+        form::parse(options).map_err(|error| error.while_("destination_configuration"))?;
+    Ok(())
+}
+
+fn check_target(load: &Load) -> Result<()> {
+    let target = &load.target;
+    let name = &target.name;
+    let wrong = |what: &str| {
+        Error::config(format!("a table cannot be called {name:?}: {what}"))
+            .field("output_name")
+            .hint("give the table another output name, or set a table prefix")
+    };
+    if name.is_empty() || name.contains('\0') {
+        return Err(wrong("the name is empty or has a NUL character"));
+    }
+    if name.starts_with(OWN_PREFIX) {
+        return Err(wrong(
+            "names that begin with _tideway_ are kept for bookkeeping",
+        ));
+    }
+    let is_column = |key: &String| target.columns.iter().any(|column| column.name == *key);
+    if matches!(load.write, Write::Merge { .. }) && target.key.is_empty() {
+        return Err(Error::bug(format!("{name} has no key to be merged by")));
+    }
+    if !target.key.iter().all(is_column) {
+        return Err(Error::bug(format!(
+            "a key column of {name} is not among its columns"
+        )));
+    }
+    Ok(())
+}
+
+/// What a load found and prepared.
+#[derive(Default)]
+struct Begun {
+    changes: Vec<SchemaChange>,
+    landed: BTreeSet<String>,
+    finished: bool,
+    /// The table that is there is kept, for something depends on it.
+    in_place: bool,
+}
+
+async fn begin(session: &mut Session, load: &Load, place: &Place) -> Result<Begun> {
+    let ledger = Ledger::beside(place);
+    ddl::ensure_schema(session, &place.schema).await?;
+    ledger.ensure(session).await?;
+    let mut transaction = transaction::begin(session).await?;
+    // A worker that died may have sent the end of this very load, and the server be at it.
+    lock::take_turn(&transaction, place).await?;
+    if ledger.finished(&transaction, &load.id).await? {
+        return Ok(Begun {
+            finished: true,
+            ..Begun::default()
+        });
+    }
+    let mut begun = match describe(&transaction, place).await? {
+        Some(target) => prepare_target(&mut transaction, load, place, &target).await?,
+        None => Begun::default(),
+    };
+    if let Some(column) = &load.target.partition_key {
+        begun.changes.push(SchemaChange(format!(
+            "partition key {column} not applied: PostgreSQL tables are not partitioned"
+        )));
+    }
+    let stage = place.stage(&load.id);
+    let earlier = describe(&transaction, &stage).await?;
+    let fits = |earlier: &Described| is_laid_out(earlier, &load.target.columns);
+    if !(load.resume && earlier.as_ref().is_some_and(fits)) {
+        discard(&transaction, load, place).await?;
+        create_stage(&transaction, &stage, &load.target.columns).await?;
+    }
+    (begun.landed, _) = ledger.landed(&transaction, &load.id).await?;
+    ledger.prune(&transaction, place).await?;
+    transaction.commit().await.map_err(explain)?;
+    Ok(begun)
+}
+
+/// Brings the target up to date, or says what will be different when it is replaced.
+async fn prepare_target(
+    transaction: &mut Transaction<'_>,
+    load: &Load,
+    place: &Place,
+    target: &Described,
+) -> Result<Begun> {
+    let mut begun = Begun::default();
+    if takes_place(load, true) {
+        let dependents = evolve::dependents(transaction, target).await?;
+        if dependents.is_empty() && !target.partitioned() {
+            begun.changes = evolve::replacement(target, load);
+            return Ok(begun);
+        }
+        let why = match dependents.as_slice() {
+            [] => "it is partitioned".to_owned(),
+            names => format!("{} depends on it", names.join(", ")),
+        };
+        begun.changes.push(SchemaChange(format!(
+            "the table is emptied and refilled rather than replaced: {why}"
+        )));
+        begun.in_place = true;
+    }
+    let evolution = evolve::evolution(target, load)?;
+    evolve::apply(transaction, place, &evolution).await?;
+    begun.changes.extend(evolution.changes);
+    begun
+        .changes
+        .extend(evolve::index_key(transaction, place, target, load).await?);
+    if let Some(target) = describe(transaction, place).await? {
+        Moving::new(load, place, &target)?
+            .check_conversions(transaction)
+            .await?;
+    }
+    Ok(begun)
+}
+
+/// Removes what was staged and the tokens of its parts.
+async fn discard(transaction: &Transaction<'_>, load: &Load, place: &Place) -> Result<()> {
+    let sql = format!("DROP TABLE IF EXISTS {}", place.stage(&load.id).sql());
+    transaction.batch_execute(&sql).await.map_err(explain)?;
+    Ledger::beside(place)
+        .forget_parts(transaction, &load.id)
+        .await
+}
+
+struct PostgresLoad {
+    postgres: Postgres,
+    load: Arc<Load>,
+    place: Place,
+    begun: Begun,
+}
+
+#[async_trait]
+impl TableLoad for PostgresLoad {
+    fn schema_changes(&self) -> &[SchemaChange] {
+        &self.begun.changes
+    }
+
+    fn landed(&self) -> &BTreeSet<String> {
+        &self.begun.landed
+    }
+
+    fn finished(&self) -> bool {
+        self.begun.finished
+    }
+
+    async fn lane(&self) -> Result<Box<dyn Lane>> {
+        let session = self.postgres.client().await?;
+        let lane = PostgresLane::open(session, self.load.clone(), &self.place).await?;
+        Ok(Box::new(lane))
+    }
+
+    async fn finish(&self) -> Result<Outcome> {
+        let mut session = self.postgres.client().await?;
+        let (load, place) = (&self.load, &self.place);
+        match finish::finish(&mut session, load, place, self.begun.in_place).await {
+            Ok(outcome) => {
+                self.postgres.keep(session);
+                Ok(outcome)
+            }
+            Err(error) => Err(self.postgres.advised(&session, place, error).await),
+        }
+    }
+
+    async fn abandon(&self) -> Result<()> {
+        let mut session = self.postgres.client().await?;
+        let transaction = transaction::begin(&mut session).await?;
+        discard(&transaction, &self.load, &self.place).await?;
+        transaction.commit().await.map_err(explain)?;
+        self.postgres.keep(session);
+        Ok(())
+    }
+}
