@@ -1,7 +1,7 @@
 //! One table of a run, from its checkpoint to its next one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, atomic::AtomicI64, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -127,6 +127,7 @@ async fn attempt_table(
             load.abandon().await?;
         }
     }
+    kept.announce().await?;
     let load = begin(cx, plan, &kept.id, cursor.is_none(), resume).await?;
     for change in load.schema_changes() {
         cx.observer
@@ -321,6 +322,21 @@ impl Kept<'_> {
                 .progress
                 .as_ref()
                 .is_some_and(|p| p.load_id == self.id)
+    }
+
+    /// Notes the load's id before anything is staged under it, so that the next attempt
+    /// can clear away what this one leaves behind.
+    async fn announce(&mut self) -> Result<()> {
+        if self.checkpoint.progress.as_ref().is_some_and(|progress| progress.load_id == self.id) {
+            return Ok(());
+        }
+        self.checkpoint.progress = Some(Progress {
+            load_id: self.id.clone(),
+            parts: Vec::new(),
+            landed: BTreeSet::new(),
+            cursor: None,
+        });
+        self.save().await
     }
 
     pub async fn landed(&mut self, part: &Part) -> Result<()> {

@@ -279,20 +279,9 @@ impl Connection for FakeDestination {
 impl Destination for FakeDestination {
     async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>> {
         tokio::task::yield_now().await;
-        let mut disk = self.disk.lock().unwrap();
-        if !load.resume {
-            disk.staged.remove(&load.id);
-        }
-        let finished = disk.finished.contains(&load.id);
-        let landed = if finished {
-            BTreeSet::new()
-        } else {
-            disk.staged
-                .entry(load.id.clone())
-                .or_default()
-                .parts
-                .clone()
-        };
+        let (finished, landed) = self.disk.lock().unwrap().begin(&load);
+        // A crash may come after the staging place was made.
+        tokio::task::yield_now().await;
         Ok(Box::new(FakeLoad {
             load,
             landed,
@@ -346,6 +335,18 @@ impl TableLoad for FakeLoad {
 }
 
 impl Disk {
+    fn begin(&mut self, load: &Load) -> (bool, BTreeSet<String>) {
+        if !load.resume {
+            self.staged.remove(&load.id);
+        }
+        let finished = self.finished.contains(&load.id);
+        let landed = match finished {
+            true => BTreeSet::new(),
+            false => self.staged.entry(load.id.clone()).or_default().parts.clone(),
+        };
+        (finished, landed)
+    }
+
     fn finish(&mut self, load: &Load) -> Result<Outcome> {
         let mut outcome = Outcome {
             place: load.target.name.clone(),

@@ -20,7 +20,7 @@ def make(sdk, source, destination, configuration=None, frequency="manual", **opt
         name=f"sync {uuid.uuid4().hex[:8]}",
         source_connection_id=source,
         destination_connection_id=destination,
-        destination_configuration=configuration or {"schema": "public"},
+        destination_configuration={"schema": "public"} if configuration is None else configuration,
         default_schedule={"frequency": frequency},
         active=True,
         **options,

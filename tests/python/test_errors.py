@@ -40,7 +40,7 @@ def test_every_wrong_field_is_named_at_once(server):
     "content, words",
     [
         (b"{", ["json"]),
-        (b"[1,2", ["json"]),
+        (b"[1,2", ["string"]),
         (b'{"name": 5, "type": "csv", "configuration": {}}', ["name"]),
         (b'{"name": "a", "type": "csv", "configuration": {}, "surprise": 1}', ["surprise"]),
         (b'{"name": "a\\u0000", "type": "csv", "configuration": {}}', ["nul"]),

@@ -172,9 +172,10 @@ async fn run_sync(client: &Client, name: &str, sync: &str, say: &impl Fn(&str)) 
         print::seconds(time),
         print::count((rows as f64 / time.as_secs_f64().max(0.001)) as u64)
     ));
-    let log = client.list(&format!("{place}/consolelog?limit=50")).await?;
+    let log = client.get(&format!("{place}/consolelog?limit=50")).await?;
+    let entries = log["entries"].as_array().cloned().unwrap_or_default();
     let mut tables = Vec::new();
-    for entry in log.iter().filter(|entry| entry["payload"]["place"].is_string()) {
+    for entry in entries.iter().filter(|entry| entry["payload"]["place"].is_string()) {
         let count = |what: &str| print::count(entry["payload"][what].as_u64().unwrap_or_default());
         say(&format!(
             "     {:<34} {:>7} inserted {:>5} updated {:>5} deleted {:>7} unchanged",

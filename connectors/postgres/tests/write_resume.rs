@@ -140,6 +140,24 @@ async fn a_killed_session_leaves_nothing_and_says_unavailable() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_as_such_and_nothing_lands() {
+    let rig = Rig::new().await;
+    let table = rig.begin(people(Write::Append)).await;
+    rig.run(
+        "CREATE FUNCTION shop.full() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$; \
+         CREATE TRIGGER full BEFORE INSERT ON shop._tideway_loads EXECUTE FUNCTION shop.full()",
+    )
+    .await;
+    let error = try_land(table.as_ref(), "1", rows(&ONE)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Full, "{error}");
+    rig.run("DROP TRIGGER full ON shop._tideway_loads").await;
+    let mut lane = table.lane().await.unwrap();
+    lane.commit("1").await.unwrap();
+    assert_eq!(table.finish().await.unwrap(), did(0, 0, 0, 0));
+}
+
+#[tokio::test]
 async fn an_abandoned_load_leaves_the_table_as_it_was() {
     let rig = Rig::new().await;
     rig.load(people(SOFT), rows(&ONE)).await;
@@ -230,6 +248,12 @@ async fn two_lanes_load_200_000_rows_side_by_side() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loads_that_finish_at_the_same_moment_do_not_interleave() {
     let rig = Rig::new().await;
+    // Whatever the database's own settings are.
+    rig.run(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', \
+         current_database(), 'serializable'); END $$",
+    )
+    .await;
     for write in [Write::Append, Write::Replace, HARD] {
         let mut tables = Vec::new();
         for n in 0..6 {

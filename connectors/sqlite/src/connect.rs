@@ -7,7 +7,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Params, Row, Rows, Statement, config::DbConfig, ffi,
+    Connection, ErrorCode, OpenFlags, Params, Row, Rows, Statement, ffi,
     types::FromSql,
 };
 use tideway_core::{CheckReport, Error, Kind, Result};
@@ -66,16 +66,10 @@ impl Handle {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn =
             Connection::open_with_flags(file, flags).map_err(|error| explain(file, error))?;
-        let handle = Handle {
+        Ok(Handle {
             conn,
             file: file.to_owned(),
-        };
-        // Else a quoted name that is no column any more would be read as a text.
-        let strict = handle
-            .conn
-            .set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false);
-        strict.map_err(|error| handle.explain(error))?;
-        Ok(handle)
+        })
     }
 
     /// In WAL mode readers see the table as it was until a load is finished, and do not

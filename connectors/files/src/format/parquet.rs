@@ -58,7 +58,7 @@ pub fn footer(source: &Source, file: &str) -> Result<ArrowReaderMetadata> {
             let mut reader = ParquetMetaDataReader::new();
             let mut tail = TAIL.min(size);
             loop {
-                let bytes = only(remote.fetch(&[size - tail..size])?)?;
+                let bytes = only(remote.fetch(std::slice::from_ref(&(size - tail..size)))?)?;
                 match reader.try_parse_sized(&bytes, size) {
                     Ok(()) => break,
                     Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > tail => {

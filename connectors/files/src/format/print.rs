@@ -49,7 +49,7 @@ pub enum Printer<'a> {
 
 impl<'a> Printer<'a> {
     pub fn new(array: &'a ArrayRef, logical: LogicalType) -> Result<Self> {
-        fn of<'a, A: 'static>(array: &'a ArrayRef, logical: LogicalType) -> Result<&'a A> {
+        fn of<A: 'static>(array: &ArrayRef, logical: LogicalType) -> Result<&A> {
             array.as_any().downcast_ref().ok_or_else(|| {
                 Error::bug(format!(
                     "{logical:?} came in an array of {}",

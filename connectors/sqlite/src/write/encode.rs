@@ -124,20 +124,18 @@ impl Encoder<'_> {
         &self.column.name
     }
 
+    /// Whether null is stored. SQLite has no NaN, which may stay only as plain text.
     pub fn is_null(&self, row: usize) -> bool {
-        self.cells.is_null(row)
+        let lost = || self.column.to != LogicalType::Text && self.is_nan(row);
+        self.cells.is_null(row) || lost()
     }
 
     /// The value of a row in its stored form.
     pub fn stored(&mut self, row: usize) -> Result<ToSqlOutput<'_>> {
-        if self.cells.is_null(row) {
+        if self.is_null(row) {
             return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
         }
         let Landing { name, from, to, .. } = self.column;
-        // SQLite has no NaN; as plain text it may stay.
-        if *to != LogicalType::Text && self.float(row).is_some_and(f64::is_nan) {
-            return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
-        }
         let stored = native(&self.cells, row, &mut self.scratch).ok_or_else(|| {
             Error::data(format!("column {name} holds a time outside the day"))
                 .field(name.clone())
@@ -161,6 +159,10 @@ impl Encoder<'_> {
         }
     }
 
+    fn is_nan(&self, row: usize) -> bool {
+        self.float(row).is_some_and(f64::is_nan)
+    }
+
     /// What has to be done to the values of these rows.
     pub fn notes(&self, rows: &[usize]) -> Vec<Note> {
         let kept_as_text = self.column.to == LogicalType::Text;
@@ -168,7 +170,7 @@ impl Encoder<'_> {
             return Vec::new();
         }
         let floats = || {
-            let present = rows.iter().filter(|row| !self.is_null(**row));
+            let present = rows.iter().filter(|row| !self.cells.is_null(**row));
             present.filter_map(|row| self.float(*row))
         };
         let negative_zero = |float: &f64| *float == 0.0 && float.is_sign_negative();

@@ -103,7 +103,7 @@ impl Plan {
                     .iter()
                     .find(|loaded| same_name(&loaded.name, &column.name));
                 match loaded {
-                    Some(loaded) => loaded.nullable,
+                    Some(loaded) => loaded.nullable && !fresh.is_key(&column.name),
                     None => column.default.is_none() && !column.generated,
                 }
             })
