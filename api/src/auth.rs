@@ -40,9 +40,9 @@ impl Caller {
     /// Callers may name an organization only if it is theirs.
     pub fn check_organization(&self, named: Option<Uuid>) -> Answer<()> {
         match named {
-            Some(named) if named != self.organization()? => {
-                Err(Problem::forbidden("this key may not act for the organization named"))
-            }
+            Some(named) if named != self.organization()? => Err(Problem::forbidden(
+                "this key may not act for the organization named",
+            )),
             _ => Ok(()),
         }
     }
@@ -52,7 +52,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Caller>().cloned().ok_or_else(unauthorized)
+        parts
+            .extensions
+            .get::<Caller>()
+            .cloned()
+            .ok_or_else(unauthorized)
     }
 }
 
@@ -68,11 +72,20 @@ pub async fn require(
 }
 
 async fn authenticate(state: &ApiState, headers: &HeaderMap) -> Answer<Caller> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, credentials) =
-        value.and_then(|value| value.split_once(' ')).ok_or_else(unauthorized)?;
+    let value = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let (scheme, credentials) = value
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(unauthorized)?;
     let actor = match scheme.to_ascii_lowercase().as_str() {
-        "bearer" => state.store().keys().authenticate(credentials.trim()).await?,
+        "bearer" => {
+            state
+                .store()
+                .keys()
+                .authenticate(credentials.trim())
+                .await?
+        }
         "basic" => basic(state, credentials.trim()).await?,
         _ => None,
     };
@@ -81,16 +94,24 @@ async fn authenticate(state: &ApiState, headers: &HeaderMap) -> Answer<Caller> {
         Some(organization) => Some(organization),
         None => only_organization(state).await?,
     };
-    Ok(Caller { actor, organization })
+    Ok(Caller {
+        actor,
+        organization,
+    })
 }
 
 /// `organization id : key`. A user name that is no organization's id is not looked at.
 async fn basic(state: &ApiState, credentials: &str) -> Answer<Option<Actor>> {
-    let Some(decoded) = STANDARD.decode(credentials).ok().and_then(|b| String::from_utf8(b).ok())
+    let Some(decoded) = STANDARD
+        .decode(credentials)
+        .ok()
+        .and_then(|b| String::from_utf8(b).ok())
     else {
         return Ok(None);
     };
-    let Some((user, password)) = decoded.split_once(':') else { return Ok(None) };
+    let Some((user, password)) = decoded.split_once(':') else {
+        return Ok(None);
+    };
     let keys = state.store().keys();
     Ok(match Uuid::parse_str(user) {
         Ok(organization) => keys.authenticate_for(organization, password).await?,

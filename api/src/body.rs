@@ -17,10 +17,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
-        let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(unreadable)?;
+        let text: &[u8] = if bytes.trim_ascii().is_empty() {
+            b"{}"
+        } else {
+            &bytes
+        };
         if text.windows(6).any(|six| six == b"\\u0000") {
-            return Err(Problem::bad_request("the body holds a NUL character; leave it out"));
+            return Err(Problem::bad_request(
+                "the body holds a NUL character; leave it out",
+            ));
         }
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -33,7 +41,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 Problem::bad_request(format!("the body is not JSON: {inner}"))
             }
         })?;
-        json.end().map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+        json.end()
+            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
         Ok(Body(value))
     }
 }
@@ -103,5 +112,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
 /// A UUID of the path.
 pub fn id(text: &str) -> Result<Uuid, Problem> {
-    Uuid::parse_str(text).map_err(|_| Problem::not_found(format!("there is nothing with the id {text:?}")))
+    Uuid::parse_str(text)
+        .map_err(|_| Problem::not_found(format!("there is nothing with the id {text:?}")))
 }

@@ -30,20 +30,32 @@ pub async fn replay(
     request: Request,
     next: Next,
 ) -> Answer<Response> {
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let changes = !matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     let Some(key) = request.headers().get(HEADER).filter(|_| changes).cloned() else {
         return Ok(next.run(request).await);
     };
     let key = checked(&key)?;
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, state.settings.body_limit).await.map_err(|_| too_large())?;
+    let body = to_bytes(body, state.settings.body_limit)
+        .await
+        .map_err(|_| too_large())?;
     let store = state.store().idempotency();
     let fingerprinted = Fingerprinted {
         method: parts.method.to_string(),
-        path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        path: parts
+            .uri
+            .path_and_query()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         fingerprint: hex::encode(Sha256::digest(&body)),
     };
-    let ticket = match store.begin(caller.actor.key_id, &key, &fingerprinted).await? {
+    let ticket = match store
+        .begin(caller.actor.key_id, &key, &fingerprinted)
+        .await?
+    {
         Begun::Replay(stored) => return Ok(replayed(stored)),
         Begun::Fresh(ticket) => ticket,
     };
@@ -51,7 +63,9 @@ pub async fn replay(
     let (parts, body) = response.into_parts();
     let Ok(body) = to_bytes(body, LARGEST).await else {
         store.abandon(&ticket).await?;
-        return Err(Problem::from(tideway_core::Error::bug("an answer is too large to be kept")));
+        return Err(Problem::from(tideway_core::Error::bug(
+            "an answer is too large to be kept",
+        )));
     };
     let headers = [header::CONTENT_TYPE, header::LOCATION]
         .into_iter()
@@ -60,7 +74,11 @@ pub async fn replay(
             Some((name.to_string(), value))
         })
         .collect();
-    let stored = StoredResponse { status: parts.status.as_u16(), headers, body: body.to_vec() };
+    let stored = StoredResponse {
+        status: parts.status.as_u16(),
+        headers,
+        body: body.to_vec(),
+    };
     store.finish(&ticket, &stored).await?;
     Ok(Response::from_parts(parts, Body::from(body)))
 }
@@ -68,12 +86,18 @@ pub async fn replay(
 fn checked(key: &HeaderValue) -> Answer<String> {
     let valid = |text: &&str| {
         (8..=255).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
     };
-    key.to_str().ok().filter(valid).map(str::to_owned).ok_or_else(|| {
-        Problem::bad_request("Idempotency-Key must have 8 to 255 characters of A-Z a-z 0-9 _ -")
-            .with("field", "Idempotency-Key")
-    })
+    key.to_str()
+        .ok()
+        .filter(valid)
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Problem::bad_request("Idempotency-Key must have 8 to 255 characters of A-Z a-z 0-9 _ -")
+                .with("field", "Idempotency-Key")
+        })
 }
 
 fn replayed(stored: StoredResponse) -> Response {
@@ -84,6 +108,8 @@ fn replayed(stored: StoredResponse) -> Response {
             response.headers_mut().insert(name, value);
         }
     }
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

@@ -14,7 +14,10 @@ pub fn router() -> Router<ApiState> {
     let mut router = Router::new();
     for (path, methods) in OPERATIONS {
         for method in *methods {
-            let filter = method.parse::<Method>().ok().and_then(|m| MethodFilter::try_from(m).ok());
+            let filter = method
+                .parse::<Method>()
+                .ok()
+                .and_then(|m| MethodFilter::try_from(m).ok());
             if let Some(filter) = filter {
                 router = router.route(path, on(filter, answer));
             }
@@ -39,6 +42,10 @@ pub async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        format!("{} is not possible at {}", request.method(), request.uri().path()),
+        format!(
+            "{} is not possible at {}",
+            request.method(),
+            request.uri().path()
+        ),
     )
 }

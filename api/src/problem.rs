@@ -42,7 +42,8 @@ impl Problem {
 
     /// The request can be understood, but a value in it does not fit.
     pub fn unprocessable(field: &str, message: impl Into<String>) -> Self {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message).with("field", field)
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
+            .with("field", field)
     }
 
     pub fn unauthorized(message: impl Into<String>) -> Self {
@@ -69,8 +70,10 @@ impl Problem {
     /// Every trouble with the settings of a form.
     pub fn of_fields(troubles: &[FieldError]) -> Self {
         let messages: Vec<&str> = troubles.iter().map(|t| t.message.as_str()).collect();
-        let fields: JsonObject =
-            troubles.iter().map(|t| (t.field.clone(), Value::from(t.message.as_str()))).collect();
+        let fields: JsonObject = troubles
+            .iter()
+            .map(|t| (t.field.clone(), Value::from(t.message.as_str())))
+            .collect();
         let mut problem = Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_configuration",
@@ -151,7 +154,9 @@ impl IntoResponse for Problem {
         };
         let mut response = (self.status, Json(json!(body))).into_response();
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

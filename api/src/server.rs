@@ -44,12 +44,18 @@ struct Keys;
 impl Modify for Keys {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_with(Default::default);
-        for (name, scheme) in [("bearer", HttpAuthScheme::Bearer), ("basic", HttpAuthScheme::Basic)] {
+        for (name, scheme) in [
+            ("bearer", HttpAuthScheme::Bearer),
+            ("basic", HttpAuthScheme::Basic),
+        ] {
             components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
         }
         let none: [&str; 0] = [];
-        document.security =
-            Some(["bearer", "basic"].map(|name| SecurityRequirement::new(name, none)).to_vec());
+        document.security = Some(
+            ["bearer", "basic"]
+                .map(|name| SecurityRequirement::new(name, none))
+                .to_vec(),
+        );
     }
 }
 
@@ -80,10 +86,13 @@ pub fn router(state: ApiState) -> Router {
             ServiceBuilder::new()
                 .layer(middleware::from_fn(version::negotiate))
                 .layer(middleware::from_fn_with_state(state.clone(), auth::require))
-                .layer(middleware::from_fn_with_state(state.clone(), idempotency::replay)),
+                .layer(middleware::from_fn_with_state(
+                    state.clone(),
+                    idempotency::replay,
+                )),
         )
         .merge(bulk::open_routes());
-    Router::new()
+    let router = Router::new()
         .merge(api)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
@@ -99,7 +108,8 @@ pub fn router(state: ApiState) -> Router {
                 .layer(CatchPanicLayer::custom(panicked))
                 .layer(DefaultBodyLimit::max(state.settings.body_limit)),
         )
-        .with_state(state)
+        .with_state(state);
+    schemas::slashes::taken_whole(router)
 }
 
 async fn ready(State(state): State<ApiState>) -> Response {
@@ -125,7 +135,13 @@ async fn measure(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status().as_u16().to_string();
     let time = begun.elapsed();
-    tracing::debug!(method, route, status, millis = time.as_millis() as u64, "request");
+    tracing::debug!(
+        method,
+        route,
+        status,
+        millis = time.as_millis() as u64,
+        "request"
+    );
     metrics::counter!("tideway_http_requests_total", "method" => method.clone(), "route" => route.clone(), "status" => status).increment(1);
     metrics::histogram!("tideway_http_request_seconds", "method" => method, "route" => route)
         .record(time.as_secs_f64());

@@ -28,7 +28,11 @@ pub struct Inner {
 
 impl ApiState {
     pub fn new(work: Work, settings: ApiSettings, metrics: PrometheusHandle) -> Self {
-        ApiState(Arc::new(Inner { work, settings, metrics }))
+        ApiState(Arc::new(Inner {
+            work,
+            settings,
+            metrics,
+        }))
     }
 
     pub fn store(&self) -> &Store {

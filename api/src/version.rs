@@ -50,16 +50,25 @@ impl<S: Send + Sync> FromRequestParts<S> for ApiVersion {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(parts.extensions.get::<ApiVersion>().copied().unwrap_or(ApiVersion::V2025_09_18))
+        Ok(parts
+            .extensions
+            .get::<ApiVersion>()
+            .copied()
+            .unwrap_or(ApiVersion::V2025_09_18))
     }
 }
 
 /// Reads the header, newest if there is none, and repeats it in the answer.
 pub async fn negotiate(mut request: Request, next: Next) -> Response {
-    let asked = request.headers().get(HEADER).map(|value| value.to_str().unwrap_or_default());
+    let asked = request
+        .headers()
+        .get(HEADER)
+        .map(|value| value.to_str().unwrap_or_default());
     let version = match asked {
         None | Some("") => Some(ApiVersion::V2025_09_18),
-        Some(asked) => ApiVersion::ALL.into_iter().find(|version| version.word() == asked),
+        Some(asked) => ApiVersion::ALL
+            .into_iter()
+            .find(|version| version.word() == asked),
     };
     let Some(version) = version else {
         let known = ApiVersion::ALL.map(ApiVersion::word).join(", ");
@@ -69,6 +78,8 @@ pub async fn negotiate(mut request: Request, next: Next) -> Response {
     };
     request.extensions_mut().insert(version);
     let mut response = next.run(request).await;
-    response.headers_mut().insert(HEADER, HeaderValue::from_static(version.word()));
+    response
+        .headers_mut()
+        .insert(HEADER, HeaderValue::from_static(version.word()));
     response
 }

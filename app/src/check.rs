@@ -9,7 +9,10 @@ use crate::{cli::UrlArgs, exit, print};
 
 pub async fn run(args: UrlArgs, json: bool) -> Result<ExitCode> {
     let (connector, endpoint) = tideway_registry::from_url(&args.url)?;
-    let cx = ConnectCx { data_dir: None, purpose: "tideway check".into() };
+    let cx = ConnectCx {
+        data_dir: None,
+        purpose: "tideway check".into(),
+    };
     let connection = connector.connect(&endpoint.configuration, &cx).await?;
     let report = connection.check().await;
     if json {
@@ -27,5 +30,9 @@ pub async fn run(args: UrlArgs, json: bool) -> Result<ExitCode> {
             }
         }
     }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(exit::PARTLY) })
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::PARTLY)
+    })
 }

@@ -13,10 +13,21 @@ pub struct Cli {
     pub json: bool,
 
     /// What to log: a level, or `module=level,…`.
-    #[arg(long, global = true, env = "TIDEWAY_LOG", default_value = "warn,tideway=info")]
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEWAY_LOG",
+        default_value = "warn,tideway=info"
+    )]
     pub log: String,
 
-    #[arg(long, global = true, env = "TIDEWAY_LOG_FORMAT", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "TIDEWAY_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
 
     #[command(subcommand)]

@@ -9,22 +9,39 @@ use crate::{cli::DiscoverArgs, print};
 
 pub async fn run(args: DiscoverArgs, json: bool) -> Result<ExitCode> {
     let (connector, endpoint) = tideway_registry::from_url(&args.url)?;
-    let cx = ConnectCx { data_dir: None, purpose: "tideway discover".into() };
+    let cx = ConnectCx {
+        data_dir: None,
+        purpose: "tideway discover".into(),
+    };
     let connection = connector.connect(&endpoint.configuration, &cx).await?;
     let source = connection.roles().need_source(connector.about().id)?;
     let namespaces = (!args.schema.is_empty()).then_some(args.schema);
-    let catalog = source.discover(&Scope { namespaces, tables: None }).await?;
+    let catalog = source
+        .discover(&Scope {
+            namespaces,
+            tables: None,
+        })
+        .await?;
     if json {
         print::line(&json!(catalog).to_string());
         return Ok(ExitCode::SUCCESS);
     }
     for table in &catalog.tables {
-        let rows = table.row_estimate.map(|n| format!("  ~{} rows", print::count(n)));
+        let rows = table
+            .row_estimate
+            .map(|n| format!("  ~{} rows", print::count(n)));
         print::line(&format!("{}{}", table.id, rows.unwrap_or_default()));
         for column in &table.columns {
-            let key = if table.primary_key.contains(&column.name) { " key" } else { "" };
+            let key = if table.primary_key.contains(&column.name) {
+                " key"
+            } else {
+                ""
+            };
             let null = if column.nullable { "" } else { " not null" };
-            print::line(&format!("  {:<32} {}{null}{key}", column.name, column.remote_type));
+            print::line(&format!(
+                "  {:<32} {}{null}{key}",
+                column.name, column.remote_type
+            ));
         }
     }
     print::line(&format!("{} tables", catalog.tables.len()));
@@ -48,7 +65,12 @@ pub fn connection_types(json: bool) -> Result<ExitCode> {
                 (true, false) => "source",
                 _ => "destination",
             };
-            print::line(&format!("{:<12} {:<16} {roles:<20} {}", about.id, about.name, about.schemes.join(", ")));
+            print::line(&format!(
+                "{:<12} {:<16} {roles:<20} {}",
+                about.id,
+                about.name,
+                about.schemes.join(", ")
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -37,7 +37,11 @@ pub async fn run(args: DataArgs, json: bool) -> Result<ExitCode> {
             }
         }
     }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(exit::PARTLY) })
+    Ok(if report.passed() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::PARTLY)
+    })
 }
 
 /// The folder can be written, and what is secret in it is not open to others.
@@ -48,15 +52,22 @@ fn data_folder(folder: &Path, report: &mut CheckReport) {
         .and_then(|()| std::fs::write(&probe, b"x"))
         .and_then(|()| std::fs::remove_file(&probe));
     match written {
-        Ok(()) => report.pass("data folder", format!("{} can be written", folder.display())),
+        Ok(()) => report.pass(
+            "data folder",
+            format!("{} can be written", folder.display()),
+        ),
         Err(error) => {
-            let error = Error::from(error).while_(folder.display()).hint("choose another with --data-dir");
+            let error = Error::from(error)
+                .while_(folder.display())
+                .hint("choose another with --data-dir");
             report.fail("data folder", &error);
         }
     }
     for name in [API_KEY_FILE, "encryption.key"] {
         let file = folder.join(name);
-        let Ok(metadata) = std::fs::metadata(&file) else { continue };
+        let Ok(metadata) = std::fs::metadata(&file) else {
+            continue;
+        };
         if metadata.permissions().mode() & 0o077 == 0 {
             report.pass("secrets", format!("{name} is its owner's alone"));
         } else {
@@ -69,9 +80,14 @@ fn data_folder(folder: &Path, report: &mut CheckReport) {
 
 /// The DuckDB library can be loaded: a database is opened and thrown away.
 async fn duckdb(data_dir: &Path, report: &mut CheckReport) {
-    let Some(connector) = tideway_registry::find("duckdb") else { return };
+    let Some(connector) = tideway_registry::find("duckdb") else {
+        return;
+    };
     let file = std::env::temp_dir().join(format!("tideway-doctor-{}.duckdb", uuid::Uuid::now_v7()));
-    let cx = ConnectCx { data_dir: Some(data_dir.to_path_buf()), purpose: "tideway doctor".into() };
+    let cx = ConnectCx {
+        data_dir: Some(data_dir.to_path_buf()),
+        purpose: "tideway doctor".into(),
+    };
     let opened = connector.connect(&json!({"path": file}), &cx).await;
     match opened {
         Ok(_) => report.pass("duckdb", "the library loads"),

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
     log(&cli);
     // Before any thread is started: which TLS library everything uses.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return exit::failure(&error.into(), cli.json),
     };
@@ -36,7 +39,9 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args, json).await,
             Command::Openapi => openapi::run(),
             Command::ConnectionTypes => discover::connection_types(json),
-            Command::Key { command: KeyCommand::Rotate(args) } => serve::rotate(args, json).await,
+            Command::Key {
+                command: KeyCommand::Rotate(args),
+            } => serve::rotate(args, json).await,
             Command::Doctor(args) => doctor::run(args, json).await,
         }
     });

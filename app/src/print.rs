@@ -25,7 +25,11 @@ pub fn bytes(n: u64) -> String {
     let mut size = n as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if size < 1000.0 {
-            return if unit == "B" { format!("{n} B") } else { format!("{size:.1} {unit}") };
+            return if unit == "B" {
+                format!("{n} B")
+            } else {
+                format!("{size:.1} {unit}")
+            };
         }
         size /= 1000.0;
     }

@@ -55,7 +55,10 @@ pub async fn run(args: ServeArgs) -> Result<ExitCode> {
     );
     work.start();
     let address = listener.local_addr()?;
-    let public_url = args.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let public_url = args
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}"));
     let settings = ApiSettings {
         public_url: public_url.trim_end_matches('/').to_owned(),
         body_limit: args.body_limit_mib.max(1) << 20,
@@ -95,13 +98,18 @@ pub async fn rotate(args: DataArgs, json: bool) -> Result<ExitCode> {
 
 /// Opens the metadata store, making the data folder if need be.
 pub async fn open(args: &DataArgs) -> Result<Store> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&args.data_dir).map_err(
-        |error| {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.data_dir)
+        .map_err(|error| {
             Error::from(error)
-                .while_(format!("making the data folder {}", args.data_dir.display()))
+                .while_(format!(
+                    "making the data folder {}",
+                    args.data_dir.display()
+                ))
                 .hint("choose another with --data-dir")
-        },
-    )?;
+        })?;
     let keyring = Keyring::load(args.encryption_key.as_deref(), &args.data_dir)?;
     let url = match &args.database_url {
         Some(url) => url.clone(),
@@ -168,9 +176,10 @@ fn random_bytes() -> [u8; 32] {
 
 /// Ends on SIGTERM or SIGINT.
 async fn stopped() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -327,7 +327,12 @@ impl Kept<'_> {
     /// Notes the load's id before anything is staged under it, so that the next attempt
     /// can clear away what this one leaves behind.
     async fn announce(&mut self) -> Result<()> {
-        if self.checkpoint.progress.as_ref().is_some_and(|progress| progress.load_id == self.id) {
+        if self
+            .checkpoint
+            .progress
+            .as_ref()
+            .is_some_and(|progress| progress.load_id == self.id)
+        {
             return Ok(());
         }
         self.checkpoint.progress = Some(Progress {

@@ -342,7 +342,12 @@ impl Disk {
         let finished = self.finished.contains(&load.id);
         let landed = match finished {
             true => BTreeSet::new(),
-            false => self.staged.entry(load.id.clone()).or_default().parts.clone(),
+            false => self
+                .staged
+                .entry(load.id.clone())
+                .or_default()
+                .parts
+                .clone(),
         };
         (finished, landed)
     }
@@ -376,7 +381,7 @@ impl Disk {
                 let keys: BTreeSet<i64> = staged.rows.iter().map(|row| row[0]).collect();
                 let before = table.len();
                 table.retain(|row| {
-                    !keys.contains(&row[0]) && !(complete && deletes == Deletes::Hard)
+                    !(keys.contains(&row[0]) || (complete && deletes == Deletes::Hard))
                 });
                 outcome.updated = (before - table.len()) as u64;
                 table.extend(staged.rows);

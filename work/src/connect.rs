@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tideway_core::{
-    CheckReport, Connection, Connector, Error, Result,
-    connector::ConnectCx,
-    form::FieldError,
+    CheckReport, Connection, Connector, Error, Result, connector::ConnectCx, form::FieldError,
 };
 
 use crate::Work;
@@ -14,7 +12,10 @@ use crate::Work;
 /// The connector of that type id.
 pub fn connector(kind: &str) -> Result<&'static dyn Connector> {
     tideway_registry::find(kind).ok_or_else(|| {
-        let known: Vec<&str> = tideway_registry::all().iter().map(|c| c.about().id).collect();
+        let known: Vec<&str> = tideway_registry::all()
+            .iter()
+            .map(|c| c.about().id)
+            .collect();
         Error::missing(format!("there is no connection type {kind}"))
             .field("type")
             .hint(format!("use one of {}", known.join(", ")))
@@ -23,9 +24,17 @@ pub fn connector(kind: &str) -> Result<&'static dyn Connector> {
 
 /// One error for all troubles of a form; the first field is the one blamed.
 pub fn refused(troubles: &[FieldError]) -> Error {
-    let messages: Vec<&str> = troubles.iter().map(|trouble| trouble.message.as_str()).collect();
-    let field = troubles.first().map(|trouble| trouble.field.clone()).unwrap_or_default();
-    Error::config(messages.join("; ")).field(field).hint("correct the named settings")
+    let messages: Vec<&str> = troubles
+        .iter()
+        .map(|trouble| trouble.message.as_str())
+        .collect();
+    let field = troubles
+        .first()
+        .map(|trouble| trouble.field.clone())
+        .unwrap_or_default();
+    Error::config(messages.join("; "))
+        .field(field)
+        .hint("correct the named settings")
 }
 
 impl Work {
@@ -40,7 +49,9 @@ impl Work {
         let settings =
             tideway_registry::settings::checked(&connector.forms().connection, configuration)
                 .map_err(|troubles| refused(&troubles))?;
-        connector.connect(&settings, &self.connect_cx(purpose)).await
+        connector
+            .connect(&settings, &self.connect_cx(purpose))
+            .await
     }
 
     pub fn connect_cx(&self, purpose: &str) -> ConnectCx {

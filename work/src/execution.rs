@@ -36,7 +36,12 @@ impl Work {
         let observer = Arc::new(StoreObserver::new(self.store.clone(), lease, meter.clone()));
         let controls: Arc<Controls> = Arc::default();
         let lost = Arc::new(AtomicBool::new(false));
-        let beat = tokio::spawn(heartbeat(self.clone(), claim.lease, controls.clone(), lost.clone()));
+        let beat = tokio::spawn(heartbeat(
+            self.clone(),
+            claim.lease,
+            controls.clone(),
+            lost.clone(),
+        ));
         let flush = tokio::spawn(flush(observer.clone()));
         metrics::gauge!("tideway_executions_running").increment(1.0);
 
@@ -74,18 +79,25 @@ impl Work {
         }
         let sync = &claim.sync;
         let source = self.side(sync, sync.source_connection_id, "source").await?;
-        let destination = self.side(sync, sync.destination_connection_id, "destination").await?;
+        let destination = self
+            .side(sync, sync.destination_connection_id, "destination")
+            .await?;
         let catalog = discover_all(source.link.as_ref(), &source.kind).await?;
         self.store_catalog(sync, &catalog).await?;
         let schemas = self.adopt(sync, &catalog, observer.as_ref()).await?;
-        let overrides =
-            self.store.catalogs().key_overrides(sync.organization_id, sync.source_connection_id).await?;
+        let overrides = self
+            .store
+            .catalogs()
+            .key_overrides(sync.organization_id, sync.source_connection_id)
+            .await?;
         let tables: Vec<TableSpec> = schemas
             .iter()
             .filter(|schema| wanted(schema, claim))
             .map(|schema| {
                 let table = catalog.table(&schema.schema_id);
-                let key = overrides.get(&schema.schema_id).map(|said| key_of(table, said));
+                let key = overrides
+                    .get(&schema.schema_id)
+                    .map(|said| key_of(table, said));
                 table_spec(schema, key)
             })
             .collect();
@@ -98,8 +110,18 @@ impl Work {
             controls.cancel_table(schema_id);
         }
         let spec = self.spec(claim, source, destination, tables).await?;
-        let ledger = Arc::new(StoreLedger { store: self.store.clone(), lease: claim.lease });
-        tideway_engine::run(spec, ledger, observer.clone(), meter.clone(), controls.clone()).await
+        let ledger = Arc::new(StoreLedger {
+            store: self.store.clone(),
+            lease: claim.lease,
+        });
+        tideway_engine::run(
+            spec,
+            ledger,
+            observer.clone(),
+            meter.clone(),
+            controls.clone(),
+        )
+        .await
     }
 
     async fn spec(
@@ -112,7 +134,9 @@ impl Work {
         let (sync, execution) = (&claim.sync, &claim.execution);
         let settings = &sync.settings;
         let limit = match execution.resync_mode {
-            Some(_) => settings.resync_concurrency_limit.or(settings.concurrency_limit),
+            Some(_) => settings
+                .resync_concurrency_limit
+                .or(settings.concurrency_limit),
             None => settings.concurrency_limit,
         };
         let default = Budget::default();
@@ -152,23 +176,42 @@ impl Work {
     }
 
     async fn side(&self, sync: &BulkSync, id: uuid::Uuid, side: &str) -> Result<Side> {
-        let stored = self.store.connections().get(sync.organization_id, id).await?;
+        let stored = self
+            .store
+            .connections()
+            .get(sync.organization_id, id)
+            .await?;
         let purpose = format!("sync {}", sync.id);
         let link = self
             .open(&stored.kind, stored.configuration.expose(), &purpose)
             .await
             .map_err(|error| error.while_(format!("{side} {}", stored.name)))?;
-        let counted = self.store.connections().count_calls(id, Some(sync.id), "sync", 1).await;
+        let counted = self
+            .store
+            .connections()
+            .count_calls(id, Some(sync.id), "sync", 1)
+            .await;
         if let Err(error) = counted {
             tracing::debug!(%error, "a call was not counted");
         }
-        Ok(Side { kind: stored.kind.clone(), link })
+        Ok(Side {
+            kind: stored.kind.clone(),
+            link,
+        })
     }
 
     async fn store_catalog(&self, sync: &BulkSync, catalog: &Catalog) -> Result<()> {
         let (organization, connection) = (sync.organization_id, sync.source_connection_id);
-        if self.store.catalogs().start_refresh(organization, connection, Duration::from_secs(60)).await? {
-            self.store.catalogs().finish_refresh(connection, Ok(catalog)).await?;
+        if self
+            .store
+            .catalogs()
+            .start_refresh(organization, connection, Duration::from_secs(60))
+            .await?
+        {
+            self.store
+                .catalogs()
+                .finish_refresh(connection, Ok(catalog))
+                .await?;
         }
         Ok(())
     }
@@ -181,9 +224,15 @@ impl Work {
         catalog: &Catalog,
         observer: &StoreObserver,
     ) -> Result<Vec<SyncSchema>> {
-        let mut schemas = self.store.sync_schemas().list(sync.organization_id, sync.id, None).await?;
-        let known: BTreeMap<String, Known> =
-            schemas.iter().map(|schema| (schema.schema_id.clone(), known(schema, catalog))).collect();
+        let mut schemas = self
+            .store
+            .sync_schemas()
+            .list(sync.organization_id, sync.id, None)
+            .await?;
+        let known: BTreeMap<String, Known> = schemas
+            .iter()
+            .map(|schema| (schema.schema_id.clone(), known(schema, catalog)))
+            .collect();
         let found = drift(
             catalog,
             &known,
@@ -195,12 +244,20 @@ impl Work {
             if taken_in {
                 observer.log(Level::Info, &id, "new object, taken in".into(), json!({}));
                 changed.insert(id.clone());
-                schemas.push(SyncSchema { enabled: true, ..SyncSchema::new(&id) });
+                schemas.push(SyncSchema {
+                    enabled: true,
+                    ..SyncSchema::new(&id)
+                });
             }
         }
         for (id, field, taken_in) in found.new_fields {
             let message = if taken_in { "taken in" } else { "left out" };
-            observer.log(Level::Info, &id, format!("new field {field}, {message}"), json!({}));
+            observer.log(
+                Level::Info,
+                &id,
+                format!("new field {field}, {message}"),
+                json!({}),
+            );
             let schema = schemas.iter_mut().find(|schema| schema.schema_id == id);
             if let Some(fields) = schema.and_then(|schema| schema.fields.as_mut()) {
                 fields.push(field_selection(field, taken_in));
@@ -211,11 +268,17 @@ impl Work {
             let message = format!("field {field} is gone at the source; its column is kept");
             observer.log(Level::Warn, &id, message, json!({}));
         }
-        let news: Vec<SyncSchema> =
-            schemas.iter().filter(|schema| changed.contains(&schema.schema_id)).cloned().collect();
+        let news: Vec<SyncSchema> = schemas
+            .iter()
+            .filter(|schema| changed.contains(&schema.schema_id))
+            .cloned()
+            .collect();
         if !news.is_empty() {
             let author = Author::system();
-            self.store.sync_schemas().put(sync.organization_id, sync.id, &author, &news).await?;
+            self.store
+                .sync_schemas()
+                .put(sync.organization_id, sync.id, &author, &news)
+                .await?;
         }
         Ok(schemas)
     }
@@ -235,7 +298,10 @@ impl Work {
             Err(error) => {
                 let payload = json!({"kind": error.kind.word(), "hint": error.advice()});
                 observer.log(Level::Error, "", error.to_string(), payload);
-                (ExecutionStatus::Failed, Some(format!("{error} ({})", error.advice())))
+                (
+                    ExecutionStatus::Failed,
+                    Some(format!("{error} ({})", error.advice())),
+                )
             }
         };
         observer.flush().await?;
@@ -250,7 +316,10 @@ impl Work {
             rows = totals.rows_read,
             "execution ended"
         );
-        self.store.queue().finish(&claim.lease, status, message.as_deref()).await?;
+        self.store
+            .queue()
+            .finish(&claim.lease, status, message.as_deref())
+            .await?;
         Ok(())
     }
 }
@@ -274,7 +343,10 @@ fn verdict(report: &Report) -> (ExecutionStatus, Option<String>) {
         return match canceled {
             0 => (ExecutionStatus::Completed, None),
             all if all == report.tables.len() => (ExecutionStatus::Canceled, None),
-            some => (ExecutionStatus::Completed, Some(format!("{some} schemas were canceled"))),
+            some => (
+                ExecutionStatus::Completed,
+                Some(format!("{some} schemas were canceled")),
+            ),
         };
     }
     let status = if failed.len() == report.tables.len() {
@@ -282,7 +354,12 @@ fn verdict(report: &Report) -> (ExecutionStatus, Option<String>) {
     } else {
         ExecutionStatus::Errors
     };
-    let message = format!("{} of {} schemas failed: {}", failed.len(), report.tables.len(), failed.join("; "));
+    let message = format!(
+        "{} of {} schemas failed: {}",
+        failed.len(),
+        report.tables.len(),
+        failed.join("; ")
+    );
     (status, Some(message))
 }
 
@@ -297,7 +374,12 @@ async fn heartbeat(
     let pause = (work.settings.lease / 3).min(Duration::from_secs(1));
     loop {
         tokio::time::sleep(pause).await;
-        match work.store.queue().heartbeat(&lease, work.settings.lease).await {
+        match work
+            .store
+            .queue()
+            .heartbeat(&lease, work.settings.lease)
+            .await
+        {
             Ok(cancel) => {
                 if cancel.execution {
                     controls.cancel();
@@ -328,7 +410,8 @@ async fn flush(observer: Arc<StoreObserver>) {
 
 fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
     let execution = &claim.execution;
-    let asked = execution.only_schemas.is_empty() || execution.only_schemas.contains(&schema.schema_id);
+    let asked =
+        execution.only_schemas.is_empty() || execution.only_schemas.contains(&schema.schema_id);
     let incremental = schema.tracking_field.is_some();
     let selected = match execution.selective_mode {
         SelectiveMode::None => true,
@@ -344,9 +427,18 @@ fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
 
 /// The key that the source reports, but for the fields about which users said otherwise.
 fn key_of(table: Option<&Table>, said: &[KeyField]) -> Vec<String> {
-    let reported = table.map(|table| table.primary_key.as_slice()).unwrap_or_default();
-    let denied = |name: &String| said.iter().any(|f| f.field_id == *name && !f.is_primary_key);
-    let mut key: Vec<String> = reported.iter().filter(|name| !denied(name)).cloned().collect();
+    let reported = table
+        .map(|table| table.primary_key.as_slice())
+        .unwrap_or_default();
+    let denied = |name: &String| {
+        said.iter()
+            .any(|f| f.field_id == *name && !f.is_primary_key)
+    };
+    let mut key: Vec<String> = reported
+        .iter()
+        .filter(|name| !denied(name))
+        .cloned()
+        .collect();
     for field in said.iter().filter(|field| field.is_primary_key) {
         if !key.contains(&field.field_id) {
             key.push(field.field_id.clone());
@@ -358,7 +450,10 @@ fn key_of(table: Option<&Table>, said: &[KeyField]) -> Vec<String> {
 fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSpec {
     TableSpec {
         schema_id: schema.schema_id.clone(),
-        output_name: schema.user_output_name.clone().filter(|name| !name.is_empty()),
+        output_name: schema
+            .user_output_name
+            .clone()
+            .filter(|name| !name.is_empty()),
         fields: schema.fields.as_ref().map(|fields| {
             let spec = |field: &FieldSelection| FieldSpec {
                 id: field.id.clone(),
@@ -377,7 +472,10 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
                 value: filter.value.clone().unwrap_or_default(),
             })
             .collect(),
-        tracking_field: schema.tracking_field.clone().filter(|field| !field.is_empty()),
+        tracking_field: schema
+            .tracking_field
+            .clone()
+            .filter(|field| !field.is_empty()),
         partition_key: schema.partition_key.clone().filter(|key| !key.is_empty()),
         cutoff: schema.data_cutoff_timestamp.map(|at| at.to_rfc3339()),
         disable_cutoff: schema.disable_data_cutoff,
@@ -386,17 +484,31 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
 }
 
 fn field_selection(id: String, enabled: bool) -> FieldSelection {
-    FieldSelection { id, enabled, obfuscated: false, user_output_name: None, output_name: None }
+    FieldSelection {
+        id,
+        enabled,
+        obfuscated: false,
+        user_output_name: None,
+        output_name: None,
+    }
 }
 
 /// What the sync knew of a table. Without a list of fields it takes all there are.
 fn known(schema: &SyncSchema, catalog: &Catalog) -> Known {
     let fields = match (&schema.fields, catalog.table(&schema.schema_id)) {
         (Some(fields), _) => fields.iter().map(|field| field.id.clone()).collect(),
-        (None, Some(table)) => table.columns.iter().map(|column| column.name.clone()).collect(),
+        (None, Some(table)) => table
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect(),
         (None, None) => BTreeSet::new(),
     };
-    Known { enabled: schema.enabled, incremental: schema.tracking_field.is_some(), fields }
+    Known {
+        enabled: schema.enabled,
+        incremental: schema.tracking_field.is_some(),
+        fields,
+    }
 }
 
 fn policy(discover: Discover) -> AddPolicy {
@@ -428,7 +540,10 @@ mod tests {
             field_id: field_id.into(),
             is_primary_key,
         };
-        assert_eq!(key_of(Some(&table), &[said("a", false), said("c", true)]), ["b", "c"]);
+        assert_eq!(
+            key_of(Some(&table), &[said("a", false), said("c", true)]),
+            ["b", "c"]
+        );
         assert_eq!(key_of(Some(&table), &[said("b", true)]), ["a", "b"]);
         assert_eq!(key_of(None, &[said("c", true)]), ["c"]);
     }

@@ -28,7 +28,12 @@ pub async fn run(work: Work) {
 }
 
 async fn check_due(work: &Work) -> Result<()> {
-    for connection in work.store.connections().claim_health_checks(AT_ONCE, LONGEST).await? {
+    for connection in work
+        .store
+        .connections()
+        .claim_health_checks(AT_ONCE, LONGEST)
+        .await?
+    {
         work.check_health(&connection).await?;
     }
     Ok(())
@@ -37,21 +42,34 @@ async fn check_due(work: &Work) -> Result<()> {
 impl Work {
     /// Checks a stored connection and notes how it is.
     pub async fn check_health(&self, stored: &StoredConnection) -> Result<Health> {
-        let report = self.check(&stored.kind, stored.configuration.expose()).await;
+        let report = self
+            .check(&stored.kind, stored.configuration.expose())
+            .await;
         let failure = report.first_failure();
         let health = Health {
-            status: if failure.is_none() { HEALTHY } else { UNHEALTHY }.to_owned(),
+            status: if failure.is_none() {
+                HEALTHY
+            } else {
+                UNHEALTHY
+            }
+            .to_owned(),
             error: failure.map(|probe| format!("{}: {}", probe.name, probe.detail)),
             next_check_at: Some(Utc::now() + self.healthcheck_interval(stored)),
         };
-        self.store.connections().set_health(stored.organization_id, stored.id, &health).await?;
+        self.store
+            .connections()
+            .set_health(stored.organization_id, stored.id, &health)
+            .await?;
         self.count_call(stored.id, None, "healthcheck").await;
         Ok(health)
     }
 
     /// The connection's own interval (`30s`, `10m`, `1h`), or the process's.
     fn healthcheck_interval(&self, stored: &StoredConnection) -> TimeDelta {
-        let own = stored.healthcheck_interval.as_deref().and_then(parse_interval);
+        let own = stored
+            .healthcheck_interval
+            .as_deref()
+            .and_then(parse_interval);
         TimeDelta::from_std(own.unwrap_or(self.settings.healthcheck_interval))
             .unwrap_or(TimeDelta::minutes(5))
     }

@@ -13,11 +13,18 @@ pub struct StoreLedger {
 #[async_trait]
 impl Ledger for StoreLedger {
     async fn load(&self, schema_id: &str) -> Result<Checkpoint> {
-        let kept = self.store.checkpoints().load(self.lease.sync_id, schema_id).await?;
+        let kept = self
+            .store
+            .checkpoints()
+            .load(self.lease.sync_id, schema_id)
+            .await?;
         Ok(kept.unwrap_or_default())
     }
 
     async fn save(&self, schema_id: &str, checkpoint: &Checkpoint) -> Result<()> {
-        self.store.checkpoints().save(&self.lease, schema_id, checkpoint).await
+        self.store
+            .checkpoints()
+            .save(&self.lease, schema_id, checkpoint)
+            .await
     }
 }

@@ -32,7 +32,12 @@ pub struct Work {
 
 impl Work {
     pub fn new(store: Store, settings: WorkSettings) -> Self {
-        Work { store, settings, stop: CancellationToken::new(), tasks: TaskTracker::new() }
+        Work {
+            store,
+            settings,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Starts the workers, the scheduler, the health checks and the clearing.

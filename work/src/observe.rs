@@ -40,11 +40,18 @@ struct Seen {
 
 impl StoreObserver {
     pub fn new(store: Store, lease: Lease, meter: Arc<RunMeter>) -> Self {
-        StoreObserver { store, lease, meter, pending: Mutex::default() }
+        StoreObserver {
+            store,
+            lease,
+            meter,
+            pending: Mutex::default(),
+        }
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.pending
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     /// Writes what has gathered. Fails with `Fenced` once the lease is lost.
@@ -66,7 +73,10 @@ impl StoreObserver {
             self.store.logs().append(&self.lease, &lines).await?;
         }
         for (id, seen) in tables {
-            self.store.queue().save_schema(&self.lease, &self.progress(id, &seen)).await?;
+            self.store
+                .queue()
+                .save_schema(&self.lease, &self.progress(id, &seen))
+                .await?;
         }
         Ok(())
     }
@@ -117,18 +127,31 @@ impl Observer for StoreObserver {
                 );
                 (ExecutionStatus::Completed, None, Some(outcome))
             }
-            TableState::Failed { message, hint } => {
-                (ExecutionStatus::Failed, Some(format!("{message} ({hint})")), None)
-            }
+            TableState::Failed { message, hint } => (
+                ExecutionStatus::Failed,
+                Some(format!("{message} ({hint})")),
+                None,
+            ),
             TableState::Canceled => (ExecutionStatus::Canceled, Some("canceled".into()), None),
         };
-        let seen = Seen { output_name: output_name.to_owned(), status, message, outcome, fresh: true };
+        let seen = Seen {
+            output_name: output_name.to_owned(),
+            status,
+            message,
+            outcome,
+            fresh: true,
+        };
         self.pending().tables.insert(schema_id.to_owned(), seen);
     }
 
     fn log(&self, level: Level, schema_id: &str, message: String, payload: Value) {
         let schema_id = (!schema_id.is_empty()).then(|| schema_id.to_owned());
         let level = level.word().to_owned();
-        self.pending().lines.push(NewLogEntry { schema_id, level, message, payload });
+        self.pending().lines.push(NewLogEntry {
+            schema_id,
+            level,
+            message,
+            payload,
+        });
     }
 }

@@ -22,13 +22,19 @@ impl Work {
         schema_id: &str,
         limit: u64,
     ) -> Result<Vec<Map<String, Value>>> {
-        let connection = self.open(&stored.kind, stored.configuration.expose(), "sample").await?;
+        let connection = self
+            .open(&stored.kind, stored.configuration.expose(), "sample")
+            .await?;
         let source = connection.roles().need_source(&stored.kind)?;
-        let scope = Scope { namespaces: None, tables: Some(vec![schema_id.to_owned()]) };
+        let scope = Scope {
+            namespaces: None,
+            tables: Some(vec![schema_id.to_owned()]),
+        };
         let catalog = source.discover(&scope).await?;
-        let table = catalog.table(schema_id).cloned().ok_or_else(|| {
-            Error::missing(format!("the connection has no schema {schema_id}"))
-        })?;
+        let table = catalog
+            .table(schema_id)
+            .cloned()
+            .ok_or_else(|| Error::missing(format!("the connection has no schema {schema_id}")))?;
         let read = Arc::new(Read {
             columns: table.columns.clone(),
             table,

@@ -21,10 +21,14 @@ pub fn next_fire(
         let pause = TimeDelta::from_std(CONTINUOUS + jitter).unwrap_or(TimeDelta::minutes(5));
         return Ok(Some(now + pause));
     }
-    let Some(pattern) = pattern(timing)? else { return Ok(None) };
-    let next = parse(&pattern)?.find_next_occurrence(&now, false).map_err(|_| {
-        Error::config(format!("the schedule {pattern} never fires")).field("schedule")
-    })?;
+    let Some(pattern) = pattern(timing)? else {
+        return Ok(None);
+    };
+    let next = parse(&pattern)?
+        .find_next_occurrence(&now, false)
+        .map_err(|_| {
+            Error::config(format!("the schedule {pattern} never fires")).field("schedule")
+        })?;
     Ok(Some(next))
 }
 
@@ -35,7 +39,12 @@ pub fn check(timing: &Timing) -> Result<()> {
 
 fn pattern(timing: &Timing) -> Result<Option<String>> {
     let atom = |value: &Option<String>, default: &str| -> String {
-        value.as_deref().map(str::trim).filter(|v| !v.is_empty()).unwrap_or(default).to_owned()
+        value
+            .as_deref()
+            .map(str::trim)
+            .filter(|v| !v.is_empty())
+            .unwrap_or(default)
+            .to_owned()
     };
     let minute = || atom(&timing.minute, "0");
     let hour = || atom(&timing.hour, "0");
@@ -48,7 +57,12 @@ fn pattern(timing: &Timing) -> Result<Option<String>> {
         Frequency::Hourly => format!("{} * * * *", minute()),
         Frequency::Daily => format!("{} {} * * *", minute(), hour()),
         Frequency::Weekly => {
-            format!("{} {} * * {}", minute(), hour(), atom(&timing.day_of_week, "0"))
+            format!(
+                "{} {} * * {}",
+                minute(),
+                hour(),
+                atom(&timing.day_of_week, "0")
+            )
         }
         Frequency::Custom | Frequency::Builder => match &timing.cron {
             Some(cron) if !cron.trim().is_empty() => cron.trim().to_owned(),
@@ -89,18 +103,41 @@ mod tests {
         let now = at("2026-03-04T10:20:30Z"); // a Wednesday
         let text = |s: &str| Some(s.to_owned());
         let cases = [
-            (Timing { minute: text("15"), ..timing(Frequency::Hourly) }, "2026-03-04T11:15:00Z"),
-            (Timing { hour: text("9"), ..timing(Frequency::Daily) }, "2026-03-05T09:00:00Z"),
             (
-                Timing { day_of_week: text("1"), hour: text("6"), ..timing(Frequency::Weekly) },
+                Timing {
+                    minute: text("15"),
+                    ..timing(Frequency::Hourly)
+                },
+                "2026-03-04T11:15:00Z",
+            ),
+            (
+                Timing {
+                    hour: text("9"),
+                    ..timing(Frequency::Daily)
+                },
+                "2026-03-05T09:00:00Z",
+            ),
+            (
+                Timing {
+                    day_of_week: text("1"),
+                    hour: text("6"),
+                    ..timing(Frequency::Weekly)
+                },
                 "2026-03-09T06:00:00Z",
             ),
             (
-                Timing { day_of_month: text("31"), hour: text("0"), ..timing(Frequency::Custom) },
+                Timing {
+                    day_of_month: text("31"),
+                    hour: text("0"),
+                    ..timing(Frequency::Custom)
+                },
                 "2026-03-31T00:00:00Z",
             ),
             (
-                Timing { cron: text("*/10 * * * *"), ..timing(Frequency::Custom) },
+                Timing {
+                    cron: text("*/10 * * * *"),
+                    ..timing(Frequency::Custom)
+                },
                 "2026-03-04T10:30:00Z",
             ),
         ];
@@ -110,12 +147,18 @@ mod tests {
         }
         let continuous = next_fire(&timing(Frequency::Continuous), now, Duration::from_secs(7));
         assert_eq!(continuous.unwrap(), Some(at("2026-03-04T10:25:37Z")));
-        assert_eq!(next_fire(&timing(Frequency::Manual), now, Duration::ZERO).unwrap(), None);
+        assert_eq!(
+            next_fire(&timing(Frequency::Manual), now, Duration::ZERO).unwrap(),
+            None
+        );
     }
 
     #[test]
     fn a_wrong_expression_is_refused_with_its_field() {
-        let wrong = Timing { cron: Some("99 * * * *".into()), ..timing(Frequency::Custom) };
+        let wrong = Timing {
+            cron: Some("99 * * * *".into()),
+            ..timing(Frequency::Custom)
+        };
         assert_eq!(check(&wrong).unwrap_err().blamed_field(), Some("schedule"));
     }
 }

@@ -7,8 +7,8 @@ use chrono::Utc;
 use rand::Rng;
 use tideway_core::Result;
 use tideway_store::{
-    Execution, ExecutionDraft, ExecutionStatus, FetchMode, Fired, ResyncMode, Schedule,
-    ScheduleMode, Trigger, Author,
+    Author, Execution, ExecutionDraft, ExecutionStatus, FetchMode, Fired, ResyncMode, Schedule,
+    ScheduleMode, Trigger,
 };
 
 use crate::{Work, schedule::next_fire};
@@ -42,7 +42,10 @@ fn next(schedule: &Schedule) -> Option<chrono::DateTime<Utc>> {
 /// Gives new and changed schedules their first time.
 async fn plan(work: &Work) -> Result<()> {
     for schedule in work.store.schedules().unplanned(AT_ONCE).await? {
-        work.store.schedules().plan(&schedule, next(&schedule)).await?;
+        work.store
+            .schedules()
+            .plan(&schedule, next(&schedule))
+            .await?;
     }
     Ok(())
 }
@@ -50,7 +53,12 @@ async fn plan(work: &Work) -> Result<()> {
 async fn fire(work: &Work) -> Result<()> {
     for schedule in work.store.schedules().due(AT_ONCE).await? {
         let draft = draft(&schedule, Trigger::Scheduled);
-        match work.store.schedules().fire(&schedule, next(&schedule), &draft).await? {
+        match work
+            .store
+            .schedules()
+            .fire(&schedule, next(&schedule), &draft)
+            .await?
+        {
             Fired::Started(execution) => {
                 tracing::info!(sync = %schedule.sync_id, %execution, "scheduled");
             }

@@ -101,7 +101,8 @@ fn summary(kind: &str, public_url: &str) -> ConnectionTypeSummary {
             (about.enrichment, "enrichment"),
         ]
         .into_iter()
-        .filter_map(|(offered, operation)| offered.then(|| operation.to_owned()))
+        .filter(|(offered, _)| *offered)
+        .map(|(_, operation)| operation.to_owned())
         .collect()
     });
     ConnectionTypeSummary {

@@ -4,5 +4,6 @@ mod document;
 mod fields;
 pub mod held;
 pub mod routes;
+pub(crate) mod slashes;
 pub mod view;
 pub mod wire;

@@ -44,9 +44,7 @@ pub fn fields(table: &Table, remarks: &Remarks) -> Vec<SchemaField> {
         .fields
         .iter()
         .filter(|field| table.column(&field.field_id).is_none());
-    detected
-        .chain(defined.map(defined_field))
-        .collect()
+    detected.chain(defined.map(defined_field)).collect()
 }
 
 fn detected(table: &Table, column: &Column, remarks: &Remarks) -> SchemaField {

@@ -183,3 +183,21 @@ async fn users_define_override_and_delete_fields() {
         "city"
     );
 }
+
+#[tokio::test]
+async fn an_id_with_a_slash_is_found_encoded_or_not() {
+    let server = Server::start().await;
+    let id = server.connect_shop().await;
+    let shop = rusqlite::Connection::open(server.path_of("shop.db")).unwrap();
+    shop.execute_batch(r#"CREATE TABLE "raw/orders" (id INTEGER PRIMARY KEY)"#)
+        .unwrap();
+    let refresh = format!("/api/connections/{id}/schemas/refresh");
+    server.send("POST", &refresh, None).await;
+    server.inspected(&id).await;
+    for spelling in ["raw/orders", "raw%2Forders"] {
+        let path = format!("/api/connections/{id}/schemas/{spelling}");
+        assert_eq!(server.get(&path).await.data()["id"], "raw/orders");
+        let records = server.get(&format!("{path}/records")).await.data();
+        assert_eq!(records, json!([]));
+    }
+}

@@ -24,8 +24,8 @@ use tideway_engine::{
 use crate::{cli::CopyArgs, exit, print};
 
 pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
-    let (source_kind, from) = tideway_registry::from_url(&args.source)
-        .map_err(|error| error.while_("source"))?;
+    let (source_kind, from) =
+        tideway_registry::from_url(&args.source).map_err(|error| error.while_("source"))?;
     let (destination_kind, to) = tideway_registry::from_url(&args.destination)
         .map_err(|error| error.while_("destination"))?;
     let source = open(source_kind, &from.configuration, "source").await?;
@@ -44,7 +44,11 @@ pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
         mode: WriteMode::parse(&args.mode).ok_or_else(|| Error::config("unknown mode"))?,
         resync: None,
         test: args.test,
-        normalize: if args.keep_names { Normalize::Disabled } else { Normalize::Enabled },
+        normalize: if args.keep_names {
+            Normalize::Disabled
+        } else {
+            Normalize::Enabled
+        },
         record_timestamps: !args.no_record_timestamps,
         cutoff: None,
         obfuscation_key: Vec::new(),
@@ -53,7 +57,9 @@ pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
 
     let (meter, controls) = (Arc::<RunMeter>::default(), Arc::<Controls>::default());
     let progress = progress::Progress::start(meter.clone(), spec.tables.len(), json);
-    let observer = Arc::new(Lines { progress: progress.clone() });
+    let observer = Arc::new(Lines {
+        progress: progress.clone(),
+    });
     cancel_on_interrupt(controls.clone());
     let begun = Instant::now();
     let ledger = Arc::new(MemoryLedger::default());
@@ -73,8 +79,14 @@ async fn open(
     configuration: &Value,
     side: &str,
 ) -> Result<Arc<dyn Connection>> {
-    let cx = ConnectCx { data_dir: None, purpose: "tideway copy".into() };
-    connector.connect(configuration, &cx).await.map_err(|error| error.while_(side))
+    let cx = ConnectCx {
+        data_dir: None,
+        purpose: "tideway copy".into(),
+    };
+    connector
+        .connect(configuration, &cx)
+        .await
+        .map_err(|error| error.while_(side))
 }
 
 /// The tables asked for; all tables but views where none is named.
@@ -87,7 +99,11 @@ async fn tables(
         namespaces: (!args.schema.is_empty()).then(|| args.schema.clone()),
         tables: (!args.table.is_empty()).then(|| args.table.clone()),
     };
-    let catalog = source.roles().need_source(kind.about().id)?.discover(&scope).await?;
+    let catalog = source
+        .roles()
+        .need_source(kind.about().id)?
+        .discover(&scope)
+        .await?;
     for wanted in &args.table {
         if catalog.table(wanted).is_none() {
             return Err(Error::missing(format!("the source has no table {wanted}"))
@@ -99,7 +115,10 @@ async fn tables(
         .tables
         .iter()
         .filter(|table| named || table.kind != TableKind::View)
-        .map(|table| TableSpec { schema_id: table.id.to_string(), ..TableSpec::default() })
+        .map(|table| TableSpec {
+            schema_id: table.id.to_string(),
+            ..TableSpec::default()
+        })
         .collect();
     if tables.is_empty() {
         return Err(Error::missing("the source has no tables to copy")
@@ -157,7 +176,8 @@ impl Observer for Lines {
             TableState::Completed(_) => self.progress.table_done(),
             TableState::Failed { message, hint } => {
                 self.progress.table_done();
-                self.progress.say(&format!("✗ {schema_id}: {message}\n  → {hint}"));
+                self.progress
+                    .say(&format!("✗ {schema_id}: {message}\n  → {hint}"));
             }
             TableState::Canceled => self.progress.say(&format!("- {schema_id}: canceled")),
             TableState::Running | TableState::Processing => {
@@ -233,8 +253,11 @@ fn print_json(report: &Report, meter: &RunMeter, time: Duration) {
 }
 
 fn exit_code(report: &Report) -> ExitCode {
-    let errors: Vec<&Error> =
-        report.tables.iter().filter_map(|table| table.result.as_ref().err()).collect();
+    let errors: Vec<&Error> = report
+        .tables
+        .iter()
+        .filter_map(|table| table.result.as_ref().err())
+        .collect();
     match errors.as_slice() {
         [] => ExitCode::SUCCESS,
         all if all.len() == report.tables.len() => ExitCode::from(exit::code(all[0].kind)),

@@ -32,7 +32,12 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {prefix} {wide_msg}") {
             bar.set_style(style);
         }
-        let progress = Progress { bar, done: Arc::default(), tables, quiet };
+        let progress = Progress {
+            bar,
+            done: Arc::default(),
+            tables,
+            quiet,
+        };
         progress.clone().draw(meter);
         progress
     }
@@ -54,7 +59,11 @@ impl Progress {
                     print::count(totals.rows_read),
                     print::bytes(totals.bytes_read),
                     print::count(rate as u64),
-                    if left.is_finite() { format!("{left:.0} s left") } else { String::new() },
+                    if left.is_finite() {
+                        format!("{left:.0} s left")
+                    } else {
+                        String::new()
+                    },
                 ));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -19,7 +19,11 @@ impl Client {
             .build()
             .map_err(|error| Error::bug(format!("no HTTP client: {error}")))?;
         let server = server.trim_end_matches('/').to_owned();
-        Ok(Client { http, server, key: Secret::new(key) })
+        Ok(Client {
+            http,
+            server,
+            key: Secret::new(key),
+        })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value> {
@@ -40,9 +44,10 @@ impl Client {
     /// Makes something and gives its id.
     pub async fn create(&self, path: &str, body: &Value) -> Result<String> {
         let made = self.post(path, body).await?;
-        made["id"].as_str().map(str::to_owned).ok_or_else(|| {
-            Error::bug(format!("the answer of {path} holds no id"))
-        })
+        made["id"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::bug(format!("the answer of {path} holds no id")))
     }
 
     pub async fn delete(&self, path: &str) -> Result<()> {
@@ -78,5 +83,9 @@ async fn answer(method: Method, path: &str, response: Response) -> Result<Value>
     }
     let message = body["message"].as_str().unwrap_or("no reason given");
     let error = format!("{method} {path} answered {status}: {message}");
-    Err(if status.as_u16() == 401 { Error::auth(error) } else { Error::config(error) })
+    Err(if status.as_u16() == 401 {
+        Error::auth(error)
+    } else {
+        Error::config(error)
+    })
 }

@@ -40,8 +40,14 @@ pub async fn run(args: DemoArgs, json: bool) -> Result<ExitCode> {
 
     let stage = Stage::set(&client, &folder).await?;
     say("2. Three connections and two bulk syncs, made over the API:");
-    say(&format!("   shop (sqlite) → warehouse (duckdb)   sync {}", stage.warehouse));
-    say(&format!("   shop (sqlite) → lake (parquet files) sync {}", stage.lake));
+    say(&format!(
+        "   shop (sqlite) → warehouse (duckdb)   sync {}",
+        stage.warehouse
+    ));
+    say(&format!(
+        "   shop (sqlite) → lake (parquet files) sync {}",
+        stage.lake
+    ));
 
     say("3. The first run carries everything:");
     let first = stage.run_both(&client, &say).await?;
@@ -71,11 +77,13 @@ fn api_key(args: &DemoArgs) -> Result<String> {
         return Ok(key.clone());
     }
     let file = args.data_dir.join(crate::serve::API_KEY_FILE);
-    std::fs::read_to_string(&file).map(|key| key.trim().to_owned()).map_err(|error| {
-        Error::from(error)
-            .while_(format!("reading the API key from {}", file.display()))
-            .hint("start the server with the same --data-dir, or pass --api-key")
-    })
+    std::fs::read_to_string(&file)
+        .map(|key| key.trim().to_owned())
+        .map_err(|error| {
+            Error::from(error)
+                .while_(format!("reading the API key from {}", file.display()))
+                .hint("start the server with the same --data-dir, or pass --api-key")
+        })
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -96,7 +104,9 @@ impl Stage {
             if names.iter().any(|name| connection["name"] == **name)
                 && let Some(id) = connection["id"].as_str()
             {
-                client.delete(&format!("/api/connections/{id}?force=true")).await?;
+                client
+                    .delete(&format!("/api/connections/{id}?force=true"))
+                    .await?;
             }
         }
         let (warehouse, lake) = (folder.join("warehouse.duckdb"), folder.join("lake"));
@@ -122,7 +132,12 @@ impl Stage {
             client.create("/api/bulk/syncs", &body).await
         };
         Ok(Stage {
-            warehouse: sync("Demo shop to warehouse", &warehouse, json!({"schema": "shop"})).await?,
+            warehouse: sync(
+                "Demo shop to warehouse",
+                &warehouse,
+                json!({"schema": "shop"}),
+            )
+            .await?,
             lake: sync("Demo shop to lake", &lake, json!({"format": "parquet"})).await?,
         })
     }
@@ -137,8 +152,11 @@ impl Stage {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let removed =
-        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    let removed = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::from(error).while_(path.display()))
@@ -150,7 +168,9 @@ fn remove(path: &Path) -> Result<()> {
 /// Starts the sync, waits for its end and tells what each table got.
 async fn run_sync(client: &Client, name: &str, sync: &str, say: &impl Fn(&str)) -> Result<Value> {
     let begun = Instant::now();
-    let started = client.post(&format!("/api/bulk/syncs/{sync}/executions"), &json!({})).await?;
+    let started = client
+        .post(&format!("/api/bulk/syncs/{sync}/executions"), &json!({}))
+        .await?;
     let id = started["id"].as_str().unwrap_or_default();
     let place = format!("/api/bulk/syncs/{sync}/executions/{id}");
     let ended = loop {
@@ -158,8 +178,12 @@ async fn run_sync(client: &Client, name: &str, sync: &str, say: &impl Fn(&str)) 
         match execution["status"].as_str().unwrap_or_default() {
             "completed" => break execution,
             "failed" | "errors" | "canceled" | "interrupted" => {
-                let why = execution["status_message"].as_str().unwrap_or("no reason given");
-                return Err(Error::data(format!("the sync to the {name} ended badly: {why}")));
+                let why = execution["status_message"]
+                    .as_str()
+                    .unwrap_or("no reason given");
+                return Err(Error::data(format!(
+                    "the sync to the {name} ended badly: {why}"
+                )));
             }
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
@@ -175,7 +199,10 @@ async fn run_sync(client: &Client, name: &str, sync: &str, say: &impl Fn(&str)) 
     let log = client.get(&format!("{place}/consolelog?limit=50")).await?;
     let entries = log["entries"].as_array().cloned().unwrap_or_default();
     let mut tables = Vec::new();
-    for entry in entries.iter().filter(|entry| entry["payload"]["place"].is_string()) {
+    for entry in entries
+        .iter()
+        .filter(|entry| entry["payload"]["place"].is_string())
+    {
         let count = |what: &str| print::count(entry["payload"][what].as_u64().unwrap_or_default());
         say(&format!(
             "     {:<34} {:>7} inserted {:>5} updated {:>5} deleted {:>7} unchanged",

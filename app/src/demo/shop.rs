@@ -26,11 +26,12 @@ create table order_items (
     primary key (order_id, line));";
 
 const FIRST: [&str; 12] = [
-    "Ada", "Björn", "Chloé", "Daniel", "Émile", "Farah", "Göran", "Hana", "Ines", "Jürgen", "Kwame",
-    "Léa",
+    "Ada", "Björn", "Chloé", "Daniel", "Émile", "Farah", "Göran", "Hana", "Ines", "Jürgen",
+    "Kwame", "Léa",
 ];
-const LAST: [&str; 10] =
-    ["Okafor", "Müller", "O'Brien", "Ito", "García", "Novák", "Smith", "Żak", "Dubois", "Larsen"];
+const LAST: [&str; 10] = [
+    "Okafor", "Müller", "O'Brien", "Ito", "García", "Novák", "Smith", "Żak", "Dubois", "Larsen",
+];
 const COUNTRIES: [&str; 8] = ["DE", "FR", "US", "JP", "NG", "BR", "PL", "SE"];
 const STATUSES: [&str; 4] = ["new", "paid", "shipped", "returned"];
 
@@ -65,24 +66,56 @@ fn fill(shop: &Transaction<'_>, rows: usize) -> rusqlite::Result<u64> {
     }
     for id in 1..=rows / 10 {
         let customer_id = random.random_range(1..=customers);
-        let street = format!("{} {} Street", random.random_range(1..200), pick(&LAST, &mut random));
+        let street = format!(
+            "{} {} Street",
+            random.random_range(1..200),
+            pick(&LAST, &mut random)
+        );
         let postcode = format!("{:05}", random.random_range(0..100_000));
         shop.prepare_cached("insert into addresses values (?, ?, ?, ?, ?, ?)")?
-            .execute(params![id as i64, customer_id as i64, street, pick(&FIRST, &mut random), postcode, moment(id)])?;
+            .execute(params![
+                id as i64,
+                customer_id as i64,
+                street,
+                pick(&FIRST, &mut random),
+                postcode,
+                moment(id)
+            ])?;
         written += 1;
     }
     for id in 1..=products {
-        let price = format!("{}.{:02}", random.random_range(1..500), random.random_range(0..100));
-        let attributes = format!(r#"{{"color":"{}","grams":{}}}"#, id % 7, random.random_range(1..5000));
+        let price = format!(
+            "{}.{:02}",
+            random.random_range(1..500),
+            random.random_range(0..100)
+        );
+        let attributes = format!(
+            r#"{{"color":"{}","grams":{}}}"#,
+            id % 7,
+            random.random_range(1..5000)
+        );
         shop.prepare_cached("insert into products values (?, ?, ?, ?, ?, ?)")?
-            .execute(params![id as i64, format!("SKU-{id:06}"), format!("Product {id}"), price, attributes, moment(id)])?;
+            .execute(params![
+                id as i64,
+                format!("SKU-{id:06}"),
+                format!("Product {id}"),
+                price,
+                attributes,
+                moment(id)
+            ])?;
     }
     let mut items = rows.saturating_sub(written);
     for id in 1..=orders {
         order(shop, id, random.random_range(1..=customers), &mut random)?;
         let lines = items.div_ceil(orders - id + 1);
         for line in 1..=lines {
-            item(shop, id, line, random.random_range(1..=products), &mut random)?;
+            item(
+                shop,
+                id,
+                line,
+                random.random_range(1..=products),
+                &mut random,
+            )?;
         }
         items -= lines;
         written += lines;
@@ -98,22 +131,50 @@ fn pick<'a>(words: &[&'a str], random: &mut StdRng) -> &'a str {
 fn moment(id: usize) -> String {
     let minute = id % (360 * 24 * 60);
     let day = minute / 1440;
-    format!("2026-{:02}-{:02} {:02}:{:02}:00", day / 30 + 1, (day % 30).min(27) + 1, minute / 60 % 24, minute % 60)
+    format!(
+        "2026-{:02}-{:02} {:02}:{:02}:00",
+        day / 30 + 1,
+        (day % 30).min(27) + 1,
+        minute / 60 % 24,
+        minute % 60
+    )
 }
 
 fn customer(shop: &Transaction<'_>, id: usize, random: &mut StdRng) -> rusqlite::Result<()> {
     let name = format!("{} {}", pick(&FIRST, random), pick(&LAST, random));
     let (country, vip) = (pick(&COUNTRIES, random), random.random_bool(0.1));
     shop.prepare_cached("insert into customers values (?, ?, ?, ?, ?, ?, ?)")?
-        .execute(params![id as i64, format!("customer{id}@example.com"), name, country, vip, moment(id), moment(id)])
+        .execute(params![
+            id as i64,
+            format!("customer{id}@example.com"),
+            name,
+            country,
+            vip,
+            moment(id),
+            moment(id)
+        ])
         .map(drop)
 }
 
-fn order(shop: &Transaction<'_>, id: usize, customer: usize, random: &mut StdRng) -> rusqlite::Result<()> {
-    let note = random.random_bool(0.2).then(|| format!("leave at the door, \"{}\"", id % 100));
+fn order(
+    shop: &Transaction<'_>,
+    id: usize,
+    customer: usize,
+    random: &mut StdRng,
+) -> rusqlite::Result<()> {
+    let note = random
+        .random_bool(0.2)
+        .then(|| format!("leave at the door, \"{}\"", id % 100));
     let day = &moment(id)[..10];
     shop.prepare_cached("insert into orders values (?, ?, ?, ?, ?, ?)")?
-        .execute(params![id as i64, customer as i64, pick(&STATUSES, random), day, note, moment(id)])
+        .execute(params![
+            id as i64,
+            customer as i64,
+            pick(&STATUSES, random),
+            day,
+            note,
+            moment(id)
+        ])
         .map(drop)
 }
 
@@ -124,9 +185,20 @@ fn item(
     product: usize,
     random: &mut StdRng,
 ) -> rusqlite::Result<()> {
-    let price = format!("{}.{:02}", random.random_range(1..500), random.random_range(0..100));
+    let price = format!(
+        "{}.{:02}",
+        random.random_range(1..500),
+        random.random_range(0..100)
+    );
     shop.prepare_cached("insert into order_items values (?, ?, ?, ?, ?, ?)")?
-        .execute(params![order as i64, line as i64, product as i64, random.random_range(1..6), price, moment(order)])
+        .execute(params![
+            order as i64,
+            line as i64,
+            product as i64,
+            random.random_range(1..6),
+            price,
+            moment(order)
+        ])
         .map(drop)
 }
 
@@ -142,7 +214,9 @@ pub fn change(path: &Path) -> Result<String> {
 fn trade(shop: &Transaction<'_>) -> rusqlite::Result<String> {
     let mut random = StdRng::seed_from_u64(21);
     let top = |table: &str| -> rusqlite::Result<usize> {
-        let id: i64 = shop.query_row(&format!("select max(id) from {table}"), [], |row| row.get(0))?;
+        let id: i64 = shop.query_row(&format!("select max(id) from {table}"), [], |row| {
+            row.get(0)
+        })?;
         Ok(usize::try_from(id).unwrap_or_default())
     };
     let (customers, orders, products) = (top("customers")?, top("orders")?, top("products")?);
@@ -163,5 +237,8 @@ fn trade(shop: &Transaction<'_>) -> rusqlite::Result<String> {
     )?;
     let deleted = shop.execute("delete from order_items where order_id % 500 = 7", [])?
         + shop.execute("delete from addresses where id % 250 = 3", [])?;
-    Ok(format!("{} rows added, {updated} changed, {deleted} deleted", 25 + 60 + 60))
+    Ok(format!(
+        "{} rows added, {updated} changed, {deleted} deleted",
+        25 + 60 + 60
+    ))
 }

@@ -1,6 +1,8 @@
 //! Another process: a user with a program of their own on the file, or a worker that is
 //! going to be killed. Both are this test binary, started again.
 
+#![allow(clippy::print_stdout, reason = "the parent process reads it")]
+
 use std::{
     path::Path,
     process::{Child, Command, Stdio},

@@ -1,5 +1,11 @@
 //! The DuckDB connector against the real library.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::type_complexity,
+    reason = "tables of cases; processes that talk over pipes"
+)]
+
 mod checks;
 mod child;
 mod crash;

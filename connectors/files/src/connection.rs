@@ -47,7 +47,12 @@ pub struct Shared {
 
 impl FileConnection {
     pub fn remote(place: Place, layout: Layout) -> Self {
-        FileConnection::new(OnceCell::new_with(Some(place)), PathBuf::new(), layout, Format::Csv)
+        FileConnection::new(
+            OnceCell::new_with(Some(place)),
+            PathBuf::new(),
+            layout,
+            Format::Csv,
+        )
     }
 
     /// A folder that may not be there yet, or a single file.
@@ -55,12 +60,7 @@ impl FileConnection {
         FileConnection::new(OnceCell::new(), path, layout, Format::Parquet)
     }
 
-    fn new(
-        place: OnceCell<Place>,
-        local: PathBuf,
-        layout: Layout,
-        default_format: Format,
-    ) -> Self {
+    fn new(place: OnceCell<Place>, local: PathBuf, layout: Layout, default_format: Format) -> Self {
         FileConnection {
             shared: Arc::new(Shared {
                 place,
@@ -109,7 +109,9 @@ fn open_folder(path: PathBuf, make: bool) -> Result<Place> {
     };
     let shown = path.display().to_string();
     let failed = |error: std::io::Error| {
-        of_io(error.kind(), error.to_string(), blame).while_(&shown).field("path")
+        of_io(error.kind(), error.to_string(), blame)
+            .while_(&shown)
+            .field("path")
     };
     if make && !path.exists() {
         std::fs::create_dir_all(&path).map_err(failed)?;
@@ -190,7 +192,9 @@ impl Connection for FileConnection {
 
 async fn try_writing(place: &Place) -> Result<()> {
     let path = place.join([HIDDEN, "probe"])?;
-    place.write_small(&path, b"Tideway can write here.\n".to_vec()).await?;
+    place
+        .write_small(&path, b"Tideway can write here.\n".to_vec())
+        .await?;
     place.remove(vec![path]).await
 }
 
@@ -204,7 +208,11 @@ impl Source for FileConnection {
     async fn open(&self, _options: &Value) -> Result<Arc<dyn Snapshot>> {
         let place = self.shared.place().await?;
         let tables = discover::tables(&place, &self.shared.layout).await?;
-        Ok(Arc::new(FileSnapshot::new(self.shared.clone(), place, tables)))
+        Ok(Arc::new(FileSnapshot::new(
+            self.shared.clone(),
+            place,
+            tables,
+        )))
     }
 }
 
@@ -213,8 +221,9 @@ impl Destination for FileConnection {
     async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>> {
         let place = self.shared.place_for_writing().await?;
         if place.only.is_some() {
-            return Err(Error::config("the path is a file; tables are written to a folder")
-                .field("path"));
+            return Err(
+                Error::config("the path is a file; tables are written to a folder").field("path"),
+            );
         }
         write::begin(place, self.shared.default_format, load).await
     }

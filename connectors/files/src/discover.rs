@@ -7,19 +7,14 @@ use std::{
 
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tideway_core::{
-    Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId,
-    schema::TableKind,
+    Catalog, Column, Error, Kind, LogicalType, Result, Table, TableId, schema::TableKind,
     source::Scope,
 };
 use tokio::runtime::Handle;
 
 use crate::{
     compression::unpacked,
-    format::{
-        Format, Input, csv, delimiter,
-        infer::Sightings,
-        json, parquet, read_error,
-    },
+    format::{Format, Input, csv, delimiter, infer::Sightings, json, parquet, read_error},
     layout::{Layout, TableFile, TableFiles},
     manifest::Manifest,
     place::{AT_ONCE, Object, Place, blocking},
@@ -226,7 +221,10 @@ pub async fn discover(
 }
 
 fn about_the_file(kind: Kind) -> bool {
-    matches!(kind, Kind::Data | Kind::Unsupported | Kind::Drift | Kind::Missing)
+    matches!(
+        kind,
+        Kind::Data | Kind::Unsupported | Kind::Drift | Kind::Missing
+    )
 }
 
 async fn table(
@@ -239,7 +237,11 @@ async fn table(
     if files.files.is_empty() && files.manifests.is_empty() {
         return Err(layout.nothing_found(id, place));
     }
-    let loose: Vec<&TableFile> = files.files.iter().filter(|f| f.own_rows.is_none()).collect();
+    let loose: Vec<&TableFile> = files
+        .files
+        .iter()
+        .filter(|f| f.own_rows.is_none())
+        .collect();
     let mut before = 0_u64;
     let allowances: Vec<(TableFile, u64)> = loose
         .iter()
@@ -247,7 +249,11 @@ async fn table(
         .map(|(index, file)| {
             let whole = WHOLE_BYTES.saturating_sub(before);
             before = before.saturating_add(file.object.size);
-            let least = if index < SAMPLED_FILES { SAMPLE_BYTES } else { GLANCE_BYTES };
+            let least = if index < SAMPLED_FILES {
+                SAMPLE_BYTES
+            } else {
+                GLANCE_BYTES
+            };
             ((*file).clone(), whole.max(least))
         })
         .collect();
@@ -258,7 +264,9 @@ async fn table(
         .await?;
     let own_rows: u64 = files.files.iter().filter_map(|file| file.own_rows).sum();
     let loose_rows = loose.iter().zip(&shapes);
-    let loose_rows: u64 = loose_rows.map(|(file, shape)| shape.rows(file.object.size)).sum();
+    let loose_rows: u64 = loose_rows
+        .map(|(file, shape)| shape.rows(file.object.size))
+        .sum();
     let columns = columns(&files.manifests, &loose, &shapes);
     if columns.is_empty() {
         return Err(Error::data(format!("{id}: the files have no columns"))
@@ -283,9 +291,15 @@ fn columns(manifests: &[Manifest], loose: &[&TableFile], shapes: &[Arc<Shape>]) 
     let mut all: Vec<Column> = Vec::new();
     let mut add = |column: &Column| match all.iter_mut().find(|known| known.name == column.name) {
         Some(known) => known.logical = known.logical.widest(column.logical),
-        None => all.push(Column { nullable: true, ..column.clone() }),
+        None => all.push(Column {
+            nullable: true,
+            ..column.clone()
+        }),
     };
-    manifests.iter().flat_map(|manifest| &manifest.columns).for_each(&mut add);
+    manifests
+        .iter()
+        .flat_map(|manifest| &manifest.columns)
+        .for_each(&mut add);
     let mut text = Sightings::default();
     for shape in shapes {
         match shape.as_ref() {

@@ -138,7 +138,11 @@ impl Layout {
         let mut loose = Vec::new();
         for (folder, manifest) in manifests {
             if let Some(id) = self.table_of_folder(place, folder) {
-                tables.entry(id).or_default().manifests.push(manifest.clone());
+                tables
+                    .entry(id)
+                    .or_default()
+                    .manifests
+                    .push(manifest.clone());
             }
         }
         for object in objects {
@@ -153,7 +157,11 @@ impl Layout {
                 && let Some(id) = self.table_of_folder(place, folder)
             {
                 let own_rows = Some(part.rows);
-                let file = TableFile { object, format, own_rows };
+                let file = TableFile {
+                    object,
+                    format,
+                    own_rows,
+                };
                 tables.entry(id).or_default().files.push(file);
             }
         }
@@ -181,7 +189,11 @@ impl Layout {
                     None => continue,
                 },
             };
-            let file = TableFile { object, format, own_rows: None };
+            let file = TableFile {
+                object,
+                format,
+                own_rows: None,
+            };
             tables.entry(id).or_default().files.push(file);
         }
         if let Arrangement::Single(name) = &self.arrangement {
@@ -229,7 +241,11 @@ impl Layout {
         let formats: Vec<&str> = self.formats.iter().map(|f| f.extension()).collect();
         let what = match formats.is_empty() {
             true => format!("{id}: there are no files below {}", place.shown),
-            false => format!("{id}: there are no {} files below {}", formats.join(", "), place.shown),
+            false => format!(
+                "{id}: there are no {} files below {}",
+                formats.join(", "),
+                place.shown
+            ),
         };
         Error::missing(what)
             .hint("check the folder and the file formats")
@@ -245,9 +261,12 @@ fn pattern(settings: &LayoutSettings) -> Result<GlobMatcher> {
     };
     let glob = GlobBuilder::new(text).literal_separator(true).build();
     let glob = glob.map_err(|error| {
-        Error::config(format!("the pattern of directories is wrong: {}", error.kind()))
-            .field("directory_glob_pattern")
-            .hint("use * within a name and ** for any number of directories")
+        Error::config(format!(
+            "the pattern of directories is wrong: {}",
+            error.kind()
+        ))
+        .field("directory_glob_pattern")
+        .hint("use * within a name and ** for any number of directories")
     })?;
     Ok(glob.compile_matcher())
 }

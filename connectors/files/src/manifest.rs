@@ -68,10 +68,10 @@ impl Manifest {
         if let Ok(newer) = version
             && newer > u64::from(VERSION)
         {
-            return Err(
-                Error::unsupported(format!("{place} was written by a later version of Tideway"))
-                    .hint("update Tideway"),
-            );
+            return Err(Error::unsupported(format!(
+                "{place} was written by a later version of Tideway"
+            ))
+            .hint("update Tideway"));
         }
         serde_json::from_slice(bytes).map_err(|error| {
             Error::data(format!("{place} is damaged"))

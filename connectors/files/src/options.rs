@@ -89,8 +89,10 @@ pub fn from_query(url: &Url, more: &[(&str, &str)]) -> Result<(Map<String, Value
                     .chain(more.iter().map(|(name, _)| *name))
                     .chain(names)
                     .collect();
-                return Err(Error::config(format!("the URL has an unknown setting {key}"))
-                    .hint(format!("use {}", known.join(", "))));
+                return Err(
+                    Error::config(format!("the URL has an unknown setting {key}"))
+                        .hint(format!("use {}", known.join(", "))),
+                );
             }
         }
     }

@@ -1,13 +1,6 @@
 //! A folder or a bucket's prefix, and what is done to files there.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::Read,
-    ops::Range,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::VecDeque, fs::File, io::Read, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -42,9 +35,9 @@ pub struct Object {
 
 impl Object {
     fn of(meta: ObjectMeta) -> Object {
-        let version = meta.e_tag.unwrap_or_else(|| {
-            format!("{}-{}", meta.last_modified.timestamp_micros(), meta.size)
-        });
+        let version = meta
+            .e_tag
+            .unwrap_or_else(|| format!("{}-{}", meta.last_modified.timestamp_micros(), meta.size));
         Object {
             path: meta.location,
             size: meta.size,
@@ -90,7 +83,11 @@ impl Place {
     }
 
     pub fn show(&self, path: &Path) -> String {
-        format!("{}/{}", self.shown.trim_end_matches('/'), self.relative(path))
+        format!(
+            "{}/{}",
+            self.shown.trim_end_matches('/'),
+            self.relative(path)
+        )
     }
 
     pub fn trouble(&self, doing: &str, error: object_store::Error) -> Error {
@@ -204,9 +201,7 @@ impl Place {
         stream::iter(paths)
             .map(async |path| match self.store.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => {
-                    Err(self.trouble(&format!("removing {}", self.show(&path)), error))
-                }
+                Err(error) => Err(self.trouble(&format!("removing {}", self.show(&path)), error)),
             })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
@@ -219,7 +214,8 @@ impl Place {
             Err(error) if error.kind == Kind::Missing && self.folder.is_some() => return Ok(()),
             found => found?,
         };
-        self.remove(found.into_iter().map(|object| object.path).collect()).await
+        self.remove(found.into_iter().map(|object| object.path).collect())
+            .await
     }
 
     /// Opens a version of a file for reading from its beginning. Fails with
@@ -280,7 +276,9 @@ impl Place {
             GetResultPayload::File(file, _) => Ok(Got::File(file)),
             GetResultPayload::Stream(_) => {
                 let bytes = found.bytes().await;
-                Ok(Got::Bytes(bytes.map_err(|error| self.trouble(&doing(), error))?))
+                Ok(Got::Bytes(
+                    bytes.map_err(|error| self.trouble(&doing(), error))?,
+                ))
             }
         }
     }

@@ -175,7 +175,10 @@ impl Snapshot for FileSnapshot {
     async fn plan(&self, read: &Read) -> Result<Scan> {
         let id = read.table.id.to_string();
         let files = self.tables.get(&id).ok_or_else(|| {
-            Error::missing(format!("{id}: the files are gone from {}", self.place.shown))
+            Error::missing(format!(
+                "{id}: the files are gone from {}",
+                self.place.shown
+            ))
         })?;
         let mut bundles = self.bundles(files).await?;
         let rows: u64 = bundles.iter().map(|bundle| bundle.rows).sum();
@@ -184,10 +187,16 @@ impl Snapshot for FileSnapshot {
         // A limited read is one part, and leaves no cursor behind.
         if read.limit.is_some() {
             let slices = bundles.drain(..).flat_map(|bundle| bundle.slices).collect();
-            bundles = vec![Bundle { slices, bytes, rows }];
+            bundles = vec![Bundle {
+                slices,
+                bytes,
+                rows,
+            }];
         } else if let Some(tracking) = &read.tracking {
-            let mut slices: Vec<Vec<Slice>> =
-                bundles.iter_mut().map(|bundle| std::mem::take(&mut bundle.slices)).collect();
+            let mut slices: Vec<Vec<Slice>> = bundles
+                .iter_mut()
+                .map(|bundle| std::mem::take(&mut bundle.slices))
+                .collect();
             let next = track::advance(&self.shared, &self.place, read, tracking, &mut slices);
             cursor = Some(next.await?);
             for (bundle, slices) in bundles.iter_mut().zip(slices) {
@@ -196,10 +205,17 @@ impl Snapshot for FileSnapshot {
             bundles.retain(|bundle| !bundle.slices.is_empty());
         }
         if bundles.is_empty() {
-            bundles.push(Bundle { slices: Vec::new(), bytes: 0, rows: 0 });
+            bundles.push(Bundle {
+                slices: Vec::new(),
+                bytes: 0,
+                rows: 0,
+            });
         }
         Ok(Scan {
-            parts: bundles.into_iter().map(|bundle| self.part(bundle)).collect::<Result<_>>()?,
+            parts: bundles
+                .into_iter()
+                .map(|bundle| self.part(bundle))
+                .collect::<Result<_>>()?,
             row_estimate: Some(rows),
             byte_estimate: Some(bytes),
             cursor,
@@ -213,7 +229,12 @@ impl Snapshot for FileSnapshot {
             let mut left = usize::try_from(read.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
             let wanted = Wanted {
                 columns: read.columns.clone(),
-                known: read.table.columns.iter().map(|column| column.name.clone()).collect(),
+                known: read
+                    .table
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect(),
                 batch_bytes: read.batch_bytes,
                 own: false,
             };

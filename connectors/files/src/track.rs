@@ -76,7 +76,11 @@ impl Above {
         let Some(tracking) = &read.tracking else {
             return Ok(None);
         };
-        let Some(from) = tracking.cursor.as_ref().and_then(|cursor| cursor.from.as_ref()) else {
+        let Some(from) = tracking
+            .cursor
+            .as_ref()
+            .and_then(|cursor| cursor.from.as_ref())
+        else {
             return Ok(None);
         };
         let column = tracking_column(read, &tracking.column)?;
@@ -124,7 +128,10 @@ impl Highest {
             let numbers = numbers.as_ref();
             numbers.is_some_and(|n| n.as_primitive::<Float64Type>().value(row).is_nan())
         };
-        let rows = self.converter.convert_columns(std::slice::from_ref(array)).map_err(arrow)?;
+        let rows = self
+            .converter
+            .convert_columns(std::slice::from_ref(array))
+            .map_err(arrow)?;
         for (row, value) in rows.iter().enumerate() {
             let above = self.best.as_ref().is_none_or(|best| value > best.row());
             if above && array.is_valid(row) && !is_nan(row) {
@@ -153,7 +160,10 @@ pub async fn advance(
     bundles: &mut [Vec<Slice>],
 ) -> Result<Cursor> {
     let column = tracking_column(read, &tracking.column)?.clone();
-    let prior = tracking.cursor.as_ref().and_then(|cursor| cursor.from.clone());
+    let prior = tracking
+        .cursor
+        .as_ref()
+        .and_then(|cursor| cursor.from.clone());
     let known: Vec<String> = read.table.columns.iter().map(|c| c.name.clone()).collect();
     let mut tops = Vec::new();
     for slices in bundles {
@@ -256,13 +266,20 @@ impl Look {
         let reader = FileReader::open(&self.place, &file, slice.groups(), dialect, &wanted);
         let looks = &self.shared.looks;
         let mut reader = reader.inspect_err(|error| looks.note(error, &file.object))?;
-        while let Some(batch) = reader.next().inspect_err(|error| looks.note(error, &file.object))? {
+        while let Some(batch) = reader
+            .next()
+            .inspect_err(|error| looks.note(error, &file.object))?
+        {
             highest.take(batch.rows.column(0))?;
         }
         Ok((Some(slice), highest.value()?))
     }
 
-    fn by_statistics(&self, tops: &Tops, chosen: &[usize]) -> Result<(Vec<usize>, Option<ArrayRef>)> {
+    fn by_statistics(
+        &self,
+        tops: &Tops,
+        chosen: &[usize],
+    ) -> Result<(Vec<usize>, Option<ArrayRef>)> {
         let mut highest = Highest::new(self.column.logical)?;
         let above: Option<BooleanArray> = match &self.prior {
             Some(prior) => {
@@ -274,7 +291,9 @@ impl Look {
         let mut left = Vec::new();
         for &group in chosen {
             highest.take(&tops.values.slice(group, 1))?;
-            let reaches = above.as_ref().is_none_or(|above| above.is_null(group) || above.value(group));
+            let reaches = above
+                .as_ref()
+                .is_none_or(|above| above.is_null(group) || above.value(group));
             // A group without any value has nothing for a run that begins somewhere.
             let empty = self.prior.is_some() && tops.values.is_null(group) && tops.exact;
             if reaches && !empty {
@@ -311,9 +330,17 @@ fn tops(metadata: &ArrowReaderMetadata, column: &Column) -> Result<Option<Tops>>
         return Ok(None);
     };
     let adopted = types::adopt(&found, &field, &mut Vec::new())?;
-    let values = types::widen(&adopted, types::logical_of(&field), column.logical, &column.name)?;
+    let values = types::widen(
+        &adopted,
+        types::logical_of(&field),
+        column.logical,
+        &column.name,
+    )?;
     // Texts may be cut short in statistics, and floats leave NaN out of account.
-    let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_text = matches!(
+        field.data_type(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    );
     let exact = groups.iter().enumerate().all(|(index, group)| {
         let all_null = nulls.is_valid(index) && nulls.value(index) == group.num_rows() as u64;
         let told = exact.is_valid(index) && exact.value(index);

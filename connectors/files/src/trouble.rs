@@ -60,9 +60,7 @@ pub fn of_io(kind: std::io::ErrorKind, text: String, blame: Blame) -> Error {
             .hint("give the user that runs Tideway access to the folder and what is in it")
             .field(blame.place),
         StorageFull | QuotaExceeded => Error::full(text),
-        NotADirectory | IsADirectory | DirectoryNotEmpty => {
-            Error::config(text).field(blame.place)
-        }
+        NotADirectory | IsADirectory | DirectoryNotEmpty => Error::config(text).field(blame.place),
         other => Error::from(std::io::Error::new(other, text)),
     }
 }

@@ -59,9 +59,7 @@ pub fn logical_of(field: &Field) -> LogicalType {
         DataType::Timestamp(_, None) => LogicalType::Timestamp,
         DataType::Timestamp(_, Some(_)) => LogicalType::TimestampTz,
         DataType::Interval(_) | DataType::Duration(_) => LogicalType::Interval,
-        DataType::Dictionary(_, value) => {
-            logical_of(&Field::new("", value.as_ref().clone(), true))
-        }
+        DataType::Dictionary(_, value) => logical_of(&Field::new("", value.as_ref().clone(), true)),
         DataType::RunEndEncoded(_, values) => logical_of(values),
         _ => LogicalType::Json,
     }
@@ -117,15 +115,16 @@ pub fn adopt(array: &ArrayRef, field: &FieldRef, notes: &mut Vec<Note>) -> Resul
         }
         DataType::Interval(_) => Ok(interval_text(array)),
         DataType::Duration(unit) => duration_text(array, *unit),
-        _ if logical == LogicalType::Json && !is_text(array.data_type()) => {
-            json_text(array, field)
-        }
+        _ if logical == LogicalType::Json && !is_text(array.data_type()) => json_text(array, field),
         _ => cast(array, &wanted, field.name()),
     }
 }
 
 fn is_text(kind: &DataType) -> bool {
-    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(
+        kind,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
 }
 
 fn renamed(field: &FieldRef, kind: &DataType) -> FieldRef {
@@ -156,7 +155,11 @@ fn note_cut(
     debug_assert_eq!(array.data_type(), kind);
     let nanos: ArrayRef = cast(array, &DataType::Int64, field.name())?;
     let nanos: &Int64Array = nanos.as_primitive::<Int64Type>();
-    let cut = nanos.iter().flatten().filter(|value| value % 1000 != 0).count();
+    let cut = nanos
+        .iter()
+        .flatten()
+        .filter(|value| value % 1000 != 0)
+        .count();
     if cut > 0 {
         notes.push(Note {
             column: field.name().clone(),
@@ -204,11 +207,19 @@ fn interval_text(array: &ArrayRef) -> ArrayRef {
             }
             DataType::Interval(IntervalUnit::DayTime) => {
                 let value = array.as_primitive::<IntervalDayTimeType>().value(row);
-                (0, i64::from(value.days), i64::from(value.milliseconds) * 1_000_000)
+                (
+                    0,
+                    i64::from(value.days),
+                    i64::from(value.milliseconds) * 1_000_000,
+                )
             }
             _ => {
                 let value = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
-                (i64::from(value.months), i64::from(value.days), value.nanoseconds)
+                (
+                    i64::from(value.months),
+                    i64::from(value.days),
+                    value.nanoseconds,
+                )
             }
         }
     };
@@ -262,7 +273,12 @@ fn iso_duration(months: i64, days: i64, nanos: i128) -> String {
 }
 
 /// A column in a wider type ([`LogicalType::widest`]).
-pub fn widen(array: &ArrayRef, from: LogicalType, to: LogicalType, column: &str) -> Result<ArrayRef> {
+pub fn widen(
+    array: &ArrayRef,
+    from: LogicalType,
+    to: LogicalType,
+    column: &str,
+) -> Result<ArrayRef> {
     if *array.data_type() == to.arrow() {
         return Ok(array.clone());
     }

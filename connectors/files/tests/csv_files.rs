@@ -9,7 +9,9 @@ use tideway_core::{Kind, LogicalType as L};
 
 use crate::support::*;
 
-async fn one_file(content: impl AsRef<[u8]>) -> (TempDir, std::sync::Arc<dyn tideway_core::Connection>) {
+async fn one_file(
+    content: impl AsRef<[u8]>,
+) -> (TempDir, std::sync::Arc<dyn tideway_core::Connection>) {
     let home = TempDir::new().unwrap();
     put(home.path(), "t.csv", content);
     let connection = folder(home.path()).await;
@@ -48,8 +50,30 @@ async fn types_are_found_and_values_kept_exactly() {
     assert_eq!(
         found,
         [
-            ["1", "00123", "12.30", "0.30000000000000004", "2024-02-29", "2024-02-29T10:00:00.5", "2024-02-29T10:00:00Z", "true", "9223372036854775808", "a, b"],
-            ["2", "124", "7.00", "1e-7", "1969-12-31", "1969-12-31T23:59:59", "1970-01-01T00:00:00Z", "false", "-1", "line\nbreak \"q\""],
+            [
+                "1",
+                "00123",
+                "12.30",
+                "0.30000000000000004",
+                "2024-02-29",
+                "2024-02-29T10:00:00.5",
+                "2024-02-29T10:00:00Z",
+                "true",
+                "9223372036854775808",
+                "a, b"
+            ],
+            [
+                "2",
+                "124",
+                "7.00",
+                "1e-7",
+                "1969-12-31",
+                "1969-12-31T23:59:59",
+                "1970-01-01T00:00:00Z",
+                "false",
+                "-1",
+                "line\nbreak \"q\""
+            ],
             [n, n, n, n, n, n, n, n, n, n],
             ["3", n, n, n, n, n, n, n, n, ""],
         ]
@@ -85,11 +109,18 @@ async fn headers_that_occur_twice_or_are_empty_get_names_of_their_own() {
 #[tokio::test]
 async fn files_without_headers_and_with_lines_to_skip_are_read() {
     let home = TempDir::new().unwrap();
-    put(home.path(), "t.csv", "# made by a machine\n# \"on Monday\n1,Ada\n2,Bob\n");
+    put(
+        home.path(),
+        "t.csv",
+        "# made by a machine\n# \"on Monday\n1,Ada\n2,Bob\n",
+    );
     let settings = serde_json::json!({"csv_has_headers": false, "skip_lines": 2});
     let connection = folder_with(home.path(), settings).await;
     let table = table(&*connection, "t").await;
-    assert_eq!(shape(&table), [("column_1", L::Int64), ("column_2", L::Text)]);
+    assert_eq!(
+        shape(&table),
+        [("column_1", L::Int64), ("column_2", L::Text)]
+    );
     assert_eq!(rows_of(&*connection, "t").await, rows("1|Ada\n2|Bob"));
 }
 
@@ -101,7 +132,11 @@ async fn gzip_and_zstd_are_unpacked_by_what_is_in_the_file() {
     gzip.write_all(text.as_bytes()).unwrap();
     let gzip = gzip.finish().unwrap();
     put(home.path(), "a.csv.gz", &gzip);
-    put(home.path(), "b.csv.zst", zstd::encode_all(text.as_bytes(), 3).unwrap());
+    put(
+        home.path(),
+        "b.csv.zst",
+        zstd::encode_all(text.as_bytes(), 3).unwrap(),
+    );
     put(home.path(), "c.csv", &gzip);
     let connection = folder(home.path()).await;
     for id in ["a", "b", "c"] {
@@ -110,7 +145,10 @@ async fn gzip_and_zstd_are_unpacked_by_what_is_in_the_file() {
     put(home.path(), "a.csv.gz", &gzip[..gzip.len() - 10]);
     let connection = folder(home.path()).await;
     let source = connection.roles().source.unwrap();
-    let scope = tideway_core::source::Scope { tables: Some(vec!["a".into()]), ..Default::default() };
+    let scope = tideway_core::source::Scope {
+        tables: Some(vec!["a".into()]),
+        ..Default::default()
+    };
     let error = source.discover(&scope).await.unwrap_err();
     assert_eq!(error.kind, Kind::Data, "{error}");
 }
@@ -132,7 +170,10 @@ async fn a_value_that_comes_too_late_to_be_seen_is_drift_and_is_seen_next_time()
     let failed = read(&*connection, read_request(&before)).await;
     let error = failed.err().unwrap();
     assert_eq!(error.kind, Kind::Drift);
-    assert!(error.what().contains("t.csv, line 70002, column id"), "{error}");
+    assert!(
+        error.what().contains("t.csv, line 70002, column id"),
+        "{error}"
+    );
     assert!(error.advice().contains("refresh"), "{}", error.advice());
     let after = table(&*connection, "t").await;
     assert_eq!(after.columns[0].logical, L::Text);
@@ -146,7 +187,10 @@ async fn a_file_that_gets_a_new_column_is_drift() {
     let (home, connection) = one_file("id\n1\n").await;
     let before = table(&*connection, "t").await;
     put(home.path(), "t.csv", "id,extra\n1,2\n");
-    let error = read(&*connection, read_request(&before)).await.err().unwrap();
+    let error = read(&*connection, read_request(&before))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.kind, Kind::Drift);
     assert!(error.what().contains("extra"), "{error}");
     assert_eq!(table(&*connection, "t").await.columns.len(), 2);
@@ -157,7 +201,13 @@ async fn a_file_changed_between_plan_and_read_is_drift() {
     use futures::TryStreamExt;
     let (home, connection) = one_file("id\n1\n").await;
     let table = table(&*connection, "t").await;
-    let snapshot = connection.roles().source.unwrap().open(&serde_json::json!({})).await.unwrap();
+    let snapshot = connection
+        .roles()
+        .source
+        .unwrap()
+        .open(&serde_json::json!({}))
+        .await
+        .unwrap();
     let request = read_request(&table);
     let scan = snapshot.plan(&request).await.unwrap();
     put(home.path(), "t.csv", "id\n1\n2\n3\n");

@@ -47,7 +47,10 @@ impl Server {
             .route("/oauth.csv", get(with_token))
             .route("/token", post(token))
             .route("/status/{code}", get(status))
-            .route("/page.csv", get(async || ([(header::CONTENT_TYPE, "text/html")], "<html>")))
+            .route(
+                "/page.csv",
+                get(async || ([(header::CONTENT_TYPE, "text/html")], "<html>")),
+            )
             .route("/loop.csv", get(async || redirect("/loop.csv")))
             .route("/moved.csv", get(async || redirect("/files/orders.csv")))
             .route("/elsewhere.csv", get(elsewhere))
@@ -66,7 +69,9 @@ fn redirect(to: &str) -> Response {
 
 async fn file(State(server): State<Server>, headers: HeaderMap) -> Response {
     let (version, content) = server.content.lock().unwrap().clone();
-    let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let asked = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
     if !version.is_empty() && asked == Some(&version) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
@@ -86,11 +91,18 @@ fn guarded(open: bool) -> Response {
 
 async fn basic(headers: HeaderMap) -> Response {
     // u:p
-    guarded(headers.get("authorization").is_some_and(|value| value == "Basic dTpw"))
+    guarded(
+        headers
+            .get("authorization")
+            .is_some_and(|value| value == "Basic dTpw"),
+    )
 }
 
 async fn with_header(headers: HeaderMap) -> Response {
-    guarded(headers.get("x-key").is_some_and(|v| v == "k") && headers.get("x-more").is_some_and(|v| v == "m"))
+    guarded(
+        headers.get("x-key").is_some_and(|v| v == "k")
+            && headers.get("x-more").is_some_and(|v| v == "m"),
+    )
 }
 
 async fn with_query(Query(query): Query<std::collections::HashMap<String, String>>) -> Response {
@@ -100,19 +112,29 @@ async fn with_query(Query(query): Query<std::collections::HashMap<String, String
 
 /// The first token that is given out is not accepted.
 async fn with_token(headers: HeaderMap) -> Response {
-    guarded(headers.get("authorization").is_some_and(|value| value == "Bearer token-1"))
+    guarded(
+        headers
+            .get("authorization")
+            .is_some_and(|value| value == "Bearer token-1"),
+    )
 }
 
 async fn token(State(server): State<Server>, request: Request<Body>) -> Response {
     // id:s in a header, as most servers want it
-    let signed = request.headers().get("authorization").is_some_and(|value| value == "Basic aWQ6cw==");
-    let form = axum::body::to_bytes(request.into_body(), 10_000).await.unwrap();
+    let signed = request
+        .headers()
+        .get("authorization")
+        .is_some_and(|value| value == "Basic aWQ6cw==");
+    let form = axum::body::to_bytes(request.into_body(), 10_000)
+        .await
+        .unwrap();
     let form = String::from_utf8(form.to_vec()).unwrap();
     if !signed || form != "grant_type=client_credentials&scope=a+b&audience=x" {
         return StatusCode::BAD_REQUEST.into_response();
     }
     let number = server.tokens.fetch_add(1, SeqCst);
-    axum::Json(json!({"access_token": format!("token-{number}"), "expires_in": 3600})).into_response()
+    axum::Json(json!({"access_token": format!("token-{number}"), "expires_in": 3600}))
+        .into_response()
 }
 
 async fn status(axum::extract::Path(code): axum::extract::Path<u16>) -> Response {
@@ -179,8 +201,14 @@ async fn every_way_to_sign_in_works_and_a_wrong_one_is_told() {
         "scopes": ["a", "b"], "extra_form_data": [pair("audience", "x")]
     });
     let ways = [
-        ("basic.csv", json!({"auth": {"basic": {"username": "u", "password": "p"}}})),
-        ("header.csv", json!({"auth": {"header": pair("x-key", "k")}, "headers": [pair("x-more", "m")]})),
+        (
+            "basic.csv",
+            json!({"auth": {"basic": {"username": "u", "password": "p"}}}),
+        ),
+        (
+            "header.csv",
+            json!({"auth": {"header": pair("x-key", "k")}, "headers": [pair("x-more", "m")]}),
+        ),
         (
             "query.csv?own=1",
             json!({"auth": {"query": [pair("key", "k&=")]}, "parameters": [pair("more", "m")]}),
@@ -191,11 +219,22 @@ async fn every_way_to_sign_in_works_and_a_wrong_one_is_told() {
         let connection = open(format!("{base}/{path}"), settings).await;
         assert_eq!(tables(&*connection).await.len(), 1, "{path}");
         let error = failure(format!("{base}/{path}"), json!({})).await;
-        assert_eq!((error.kind, error.blamed_field()), (Kind::Auth, Some("auth")), "{path}");
+        assert_eq!(
+            (error.kind, error.blamed_field()),
+            (Kind::Auth, Some("auth")),
+            "{path}"
+        );
     }
     let both = json!({"url": base, "auth": {"basic": {"username": "u"}, "header": pair("a", "b")}});
-    let error = CsvConnector.connect(&both, &ConnectCx::default()).await.err().unwrap();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("auth")));
+    let error = CsvConnector
+        .connect(&both, &ConnectCx::default())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("auth"))
+    );
 }
 
 #[tokio::test]
@@ -205,7 +244,12 @@ async fn answers_become_errors_of_their_kind() {
         (401, Kind::Auth),
         (403, Kind::Auth),
         (404, Kind::Missing),
-        (429, Kind::RateLimited { after: Some(Duration::from_secs(7)) }),
+        (
+            429,
+            Kind::RateLimited {
+                after: Some(Duration::from_secs(7)),
+            },
+        ),
         (500, Kind::Unavailable),
         (418, Kind::Config),
     ] {
@@ -213,14 +257,23 @@ async fn answers_become_errors_of_their_kind() {
         assert_eq!(error.kind, kind);
     }
     let error = failure(format!("{base}/page.csv"), json!({})).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Data, Some("url")));
-    let error = failure("http://127.0.0.1:1/secret-path.csv?key=s3cret".into(), json!({})).await;
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Data, Some("url"))
+    );
+    let error = failure(
+        "http://127.0.0.1:1/secret-path.csv?key=s3cret".into(),
+        json!({}),
+    )
+    .await;
     assert_eq!(error.kind, Kind::Unavailable);
     assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
     let error = failure(format!("{base}/loop.csv"), json!({})).await;
     assert_eq!(error.kind, Kind::Config);
     for url in ["ftp://x/y.csv", "x.csv"] {
-        let connected = CsvConnector.connect(&json!({"url": url}), &ConnectCx::default()).await;
+        let connected = CsvConnector
+            .connect(&json!({"url": url}), &ConnectCx::default())
+            .await;
         assert_eq!(connected.err().unwrap().blamed_field(), Some("url"));
     }
 }
@@ -241,7 +294,10 @@ async fn redirects_are_followed_without_what_signs_us_in() {
     assert_eq!(rows_of(&*connection, "elsewhere").await, rows("1"));
     let leaked = there.leaked.lock().unwrap().clone();
     assert!(!leaked.is_empty());
-    assert!(!leaked.iter().any(|name| name.starts_with("x-")), "{leaked:?}");
+    assert!(
+        !leaked.iter().any(|name| name.starts_with("x-")),
+        "{leaked:?}"
+    );
 }
 
 #[tokio::test]
@@ -256,7 +312,10 @@ async fn a_version_that_was_looked_at_is_not_looked_at_again() {
     // Another version is, and a read that expected the old one says so.
     let table = table(&*connection, "orders").await;
     server.put("\"v2\"", "id\n1\nx\n");
-    let error = read(&*connection, read_request(&table)).await.err().unwrap();
+    let error = read(&*connection, read_request(&table))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.kind, Kind::Drift);
     assert_eq!(rows_of(&*connection, "orders").await, rows("1\nx"));
 }
@@ -268,11 +327,15 @@ async fn a_tracking_field_works_here_too() {
     let base = server.start().await;
     let connection = open(format!("{base}/files/orders.csv"), json!({})).await;
     let table = table(&*connection, "orders").await;
-    let first = read(&*connection, tracked(&table, "at", None)).await.unwrap();
+    let first = read(&*connection, tracked(&table, "at", None))
+        .await
+        .unwrap();
     let cursor = first.cursor.unwrap();
     assert_eq!(cursor.from.as_deref(), Some("2024-01-05"));
     server.put("", "id,at\n1,2024-01-01\n2,2024-01-05\n3,2024-01-06\n");
-    let second = read(&*connection, tracked(&table, "at", Some(cursor))).await.unwrap();
+    let second = read(&*connection, tracked(&table, "at", Some(cursor)))
+        .await
+        .unwrap();
     assert_eq!(second.rows.len(), 2);
 }
 

@@ -12,7 +12,11 @@ use tideway_files::{FilesConnector, S3Connector};
 use crate::support::*;
 
 async fn s3_error(configuration: serde_json::Value) -> Error {
-    S3Connector.connect(&configuration, &ConnectCx::default()).await.err().unwrap()
+    S3Connector
+        .connect(&configuration, &ConnectCx::default())
+        .await
+        .err()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -21,7 +25,10 @@ async fn wrong_keys_and_missing_buckets_are_told_apart() {
     let mut wrong = bucket.configuration("");
     wrong["aws_secret_access_key"] = "wrong".into();
     let error = s3_error(wrong).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Auth, Some("aws_secret_access_key")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Auth, Some("aws_secret_access_key"))
+    );
     let mut wrong = bucket.configuration("");
     wrong["aws_access_key_id"] = "nobody".into();
     let error = s3_error(wrong).await;
@@ -29,9 +36,15 @@ async fn wrong_keys_and_missing_buckets_are_told_apart() {
     let mut wrong = bucket.configuration("");
     wrong["s3_bucket_name"] = "no-such-bucket".into();
     let error = s3_error(wrong).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Missing, Some("s3_bucket_name")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Missing, Some("s3_bucket_name"))
+    );
     let shown = format!("{error:?} {error}");
-    assert!(!shown.contains(&environment("TIDEWAY_TEST_S3_SECRET_KEY")), "{shown}");
+    assert!(
+        !shown.contains(&environment("TIDEWAY_TEST_S3_SECRET_KEY")),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -40,7 +53,10 @@ async fn an_endpoint_where_nobody_answers_fails_soon() {
     let mut wrong = Bucket::new().configuration("");
     wrong["endpoint"] = "http://127.0.0.1:1".into();
     let error = s3_error(wrong).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Unavailable, Some("endpoint")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Unavailable, Some("endpoint"))
+    );
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
 
@@ -57,11 +73,17 @@ async fn settings_that_are_not_built_are_named() {
     let mut wrong = bucket.configuration("");
     wrong["auth_mode"] = "iam_role".into();
     let error = s3_error(wrong).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Unsupported, Some("auth_mode")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Unsupported, Some("auth_mode"))
+    );
     let mut wrong = bucket.configuration("");
     wrong.as_object_mut().unwrap().remove("aws_access_key_id");
     let error = s3_error(wrong).await;
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("aws_access_key_id")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("aws_access_key_id"))
+    );
     for endpoint in ["127.0.0.1:9000", "ftp://x"] {
         let mut wrong = bucket.configuration("");
         wrong["endpoint"] = endpoint.into();
@@ -76,18 +98,36 @@ async fn a_folder_that_is_not_there_is_missing_for_a_source_and_made_for_a_desti
     let connection = folder(&path).await;
     let report = connection.check().await;
     let failure = report.first_failure().unwrap();
-    assert!(failure.hint.as_ref().unwrap().contains("create the folder"), "{failure:?}");
+    assert!(
+        failure.hint.as_ref().unwrap().contains("create the folder"),
+        "{failure:?}"
+    );
     let source = connection.roles().source.unwrap();
     let error = source.discover(&Default::default()).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Missing, Some("path")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Missing, Some("path"))
+    );
     let columns = columns(&[("id", L::Int64)]);
-    carry(&*connection, load("l1", Write::Append, &columns, json!({})), &rows("1\n2")).await;
+    carry(
+        &*connection,
+        load("l1", Write::Append, &columns, json!({})),
+        &rows("1\n2"),
+    )
+    .await;
     assert_eq!(rows_of(&*connection, "orders").await.len(), 2);
     assert!(connection.check().await.passed());
     assert_eq!(files_below(&path).len(), 3);
     let relative = json!({"path": "some/where"});
-    let error = FilesConnector.connect(&relative, &ConnectCx::default()).await.err().unwrap();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("path")));
+    let error = FilesConnector
+        .connect(&relative, &ConnectCx::default())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("path"))
+    );
 }
 
 /// Root may write everywhere, so the folder is made unwritable for it as well, by a file
@@ -100,9 +140,15 @@ async fn a_folder_that_cannot_be_written_to_is_named() {
     let columns = columns(&[("id", L::Int64)]);
     let begun = begin(&*connection, load("l1", Write::Append, &columns, json!({}))).await;
     let mut lane = begun.lane().await.unwrap();
-    lane.write(Batch::of_rows(batch(&columns, &rows("1")))).await.unwrap();
+    lane.write(Batch::of_rows(batch(&columns, &rows("1"))))
+        .await
+        .unwrap();
     let error = lane.commit("a").await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("path")), "{error:?}");
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("path")),
+        "{error:?}"
+    );
 
     let closed = TempDir::new().unwrap();
     std::fs::set_permissions(closed.path(), PermissionsExt::from_mode(0o555)).unwrap();
@@ -110,12 +156,22 @@ async fn a_folder_that_cannot_be_written_to_is_named() {
         let connection = folder(closed.path()).await;
         let report = connection.check().await;
         assert!(report.passed(), "it can still be a source");
-        assert!(report.probes.iter().any(|probe| probe.detail.contains("can only be a source")));
+        assert!(
+            report
+                .probes
+                .iter()
+                .any(|probe| probe.detail.contains("can only be a source"))
+        );
         let begun = begin(&*connection, load("l1", Write::Append, &columns, json!({}))).await;
         let mut lane = begun.lane().await.unwrap();
-        lane.write(Batch::of_rows(batch(&columns, &rows("1")))).await.unwrap();
+        lane.write(Batch::of_rows(batch(&columns, &rows("1"))))
+            .await
+            .unwrap();
         let error = lane.commit("a").await.unwrap_err();
-        assert_eq!((error.kind, error.blamed_field()), (Kind::Permission, Some("path")));
+        assert_eq!(
+            (error.kind, error.blamed_field()),
+            (Kind::Permission, Some("path"))
+        );
     }
     std::fs::set_permissions(closed.path(), PermissionsExt::from_mode(0o755)).unwrap();
 }
@@ -138,7 +194,10 @@ async fn a_full_disk_is_told_as_such_and_leaves_no_half_file() {
     }
     let result = fill(&disk).await;
     let left = files_below(&disk);
-    std::process::Command::new("umount").arg(&disk).status().unwrap();
+    std::process::Command::new("umount")
+        .arg(&disk)
+        .status()
+        .unwrap();
     let error = result.unwrap_err();
     assert_eq!(error.kind, Kind::Full, "{error:?}");
     assert!(left.is_empty(), "{left:?}");
@@ -155,7 +214,10 @@ async fn fill(disk: &std::path::Path) -> Result<(), Error> {
     let text = vec![vec!["x".repeat(1 << 20)]];
     let mut result = Ok(());
     for _ in 0..40 {
-        result = lane.write(Batch::of_rows(batch(&columns, &text))).await.map(|_| ());
+        result = lane
+            .write(Batch::of_rows(batch(&columns, &text)))
+            .await
+            .map(|_| ());
         if result.is_err() {
             break;
         }
@@ -177,7 +239,11 @@ async fn a_damaged_manifest_is_named() {
     let connection = folder(home.path()).await;
     let columns = columns(&[("id", L::Int64)]);
     let destination = connection.roles().destination.unwrap();
-    let error = destination.begin(load("l1", Write::Append, &columns, json!({}))).await.err().unwrap();
+    let error = destination
+        .begin(load("l1", Write::Append, &columns, json!({})))
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.kind, Kind::Data);
     assert!(error.what().contains("orders/_tideway.json"), "{error}");
 }

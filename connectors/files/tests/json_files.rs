@@ -23,10 +23,18 @@ async fn lines_and_arrays_give_the_same_table() {
         let table = table(&*connection, id).await;
         assert_eq!(
             shape(&table),
-            [("id", L::Int64), ("name", L::Text), ("tags", L::Json), ("extra", L::Float64)]
+            [
+                ("id", L::Int64),
+                ("name", L::Text),
+                ("tags", L::Json),
+                ("extra", L::Float64)
+            ]
         );
         let found = read(&*connection, read_request(&table)).await.unwrap().rows;
-        assert_eq!(found, [["1", "A\nä", "[1, 2]", NULL], ["2", NULL, NULL, "1.5"]]);
+        assert_eq!(
+            found,
+            [["1", "A\nä", "[1, 2]", NULL], ["2", NULL, NULL, "1.5"]]
+        );
     }
 }
 
@@ -41,10 +49,19 @@ async fn rows_of_different_types_meet_in_a_type_that_holds_both() {
     );
     let connection = folder(home.path()).await;
     let table = table(&*connection, "t").await;
-    let wide = L::Decimal { precision: 38, scale: 0 };
+    let wide = L::Decimal {
+        precision: 38,
+        scale: 0,
+    };
     assert_eq!(
         shape(&table),
-        [("a", L::Float64), ("b", L::Text), ("c", L::Json), ("d", L::Boolean), ("e", wide)]
+        [
+            ("a", L::Float64),
+            ("b", L::Text),
+            ("c", L::Json),
+            ("d", L::Boolean),
+            ("e", wide)
+        ]
     );
     let found = read(&*connection, read_request(&table)).await.unwrap().rows;
     assert_eq!(

@@ -7,7 +7,11 @@ use tideway_core::{Kind, LogicalType as L, destination::Write};
 use crate::support::*;
 
 async fn ids(connection: &dyn tideway_core::Connection) -> Vec<String> {
-    tables(connection).await.iter().map(|table| table.id.to_string()).collect()
+    tables(connection)
+        .await
+        .iter()
+        .map(|table| table.id.to_string())
+        .collect()
 }
 
 fn exports() -> TempDir {
@@ -29,7 +33,12 @@ async fn by_default_every_file_is_a_table_and_no_two_have_one_id() {
     let connection = folder(home.path()).await;
     assert_eq!(
         ids(&*connection).await,
-        ["2024/orders.csv", "2024/orders.json", "2025/q1/orders", "orders"]
+        [
+            "2024/orders.csv",
+            "2024/orders.json",
+            "2025/q1/orders",
+            "orders"
+        ]
     );
     assert_eq!(rows_of(&*connection, "2025/q1/orders").await, rows("4|d"));
 }
@@ -48,7 +57,10 @@ async fn all_files_of_a_format_can_be_one_table() {
     std::fs::remove_file(home.path().join("readme.txt")).unwrap();
     put(home.path(), "part-00000", "v,id,new\nz,5,x\n");
     let table = table(&*connection, "all orders").await;
-    assert_eq!(shape(&table), [("id", L::Int64), ("v", L::Text), ("new", L::Text)]);
+    assert_eq!(
+        shape(&table),
+        [("id", L::Int64), ("v", L::Text), ("new", L::Text)]
+    );
     let expected = rows("1|a|∅\n2|b|∅\n4|d|∅\n5|z|x");
     assert_eq!(rows_of(&*connection, "all orders").await, expected);
 }
@@ -101,13 +113,21 @@ async fn what_we_wrote_is_one_table_with_its_types_and_key() {
     let columns = columns(&[("id", L::Int64), ("code", L::Text), ("doc", L::Json)]);
     let connection = folder(home.path()).await;
     for format in ["csv", "json", "parquet"] {
-        let mut load = load(&format!("l{format}"), REPLICATE, &columns, json!({"format": format}));
+        let mut load = load(
+            &format!("l{format}"),
+            REPLICATE,
+            &columns,
+            json!({"format": format}),
+        );
         load.target.name = format!("ours_{format}");
         carry(&*connection, load, &rows("1|007|{}\n2|008|null")).await;
         let id = format!("ours_{format}");
         let table = table(&*connection, &id).await;
         assert_eq!(table.primary_key, ["id"]);
-        assert_eq!(&shape(&table)[..3], [("id", L::Int64), ("code", L::Text), ("doc", L::Json)]);
+        assert_eq!(
+            &shape(&table)[..3],
+            [("id", L::Int64), ("code", L::Text), ("doc", L::Json)]
+        );
         let found = rows_of(&*connection, &id).await;
         assert_eq!(found, rows("1|007|{}|∅\n2|008|null|∅"));
     }
@@ -122,7 +142,12 @@ async fn our_tables_are_seen_from_within_their_own_folder_too() {
     let columns = columns(&[("id", L::Int64)]);
     let options = json!({"format": "csv", "subfolder": "a/b"});
     let connection = folder(home.path()).await;
-    carry(&*connection, load("l1", Write::Append, &columns, options), &rows("1\n2")).await;
+    carry(
+        &*connection,
+        load("l1", Write::Append, &columns, options),
+        &rows("1\n2"),
+    )
+    .await;
     assert_eq!(ids(&*connection).await, ["a/b/orders"]);
     let inside = folder(&home.path().join("a/b/orders")).await;
     assert_eq!(rows_of(&*inside, "orders").await, rows("1\n2"));
@@ -133,7 +158,10 @@ async fn a_layout_that_makes_no_sense_is_refused_with_its_field() {
     use tideway_core::{Connector, connector::ConnectCx};
     for (settings, field) in [
         (json!({"is_single_table": true}), "single_table_name"),
-        (json!({"is_single_table": true, "is_directory_snapshot": true}), "is_directory_snapshot"),
+        (
+            json!({"is_single_table": true, "is_directory_snapshot": true}),
+            "is_directory_snapshot",
+        ),
         (
             json!({"is_directory_snapshot": true, "directory_glob_pattern": "[x"}),
             "directory_glob_pattern",
@@ -142,9 +170,13 @@ async fn a_layout_that_makes_no_sense_is_refused_with_its_field() {
     ] {
         let mut settings = settings;
         settings["path"] = "/tmp".into();
-        let connected = tideway_files::FilesConnector.connect(&settings, &ConnectCx::default());
+        let cx = ConnectCx::default();
+        let connected = tideway_files::FilesConnector.connect(&settings, &cx);
         let error = connected.await.err().unwrap();
-        assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some(field)));
+        assert_eq!(
+            (error.kind, error.blamed_field()),
+            (Kind::Config, Some(field))
+        );
     }
 }
 

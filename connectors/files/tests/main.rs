@@ -1,5 +1,7 @@
 //! System tests of the file connectors, on folders, on an S3 server and over HTTP.
 
+#![allow(clippy::type_complexity, reason = "tables of cases")]
+
 mod csv_files;
 mod csv_url;
 mod failures;

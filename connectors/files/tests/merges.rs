@@ -20,7 +20,14 @@ fn order_columns() -> Vec<tideway_core::Column> {
 async fn a_merge_that_changes_nothing_leaves_the_files_alone() {
     let home = TempDir::new().unwrap();
     let connection = folder(home.path()).await;
-    let make = |id: &str| load(id, REPLICATE, &order_columns(), json!({"format": "parquet"}));
+    let make = |id: &str| {
+        load(
+            id,
+            REPLICATE,
+            &order_columns(),
+            json!({"format": "parquet"}),
+        )
+    };
     carry(&*connection, make("l1"), &rows("1|a\n2|∅")).await;
     let before = files_below(home.path());
     let outcome = carry(&*connection, make("l2"), &rows("2|∅\n1|a")).await;
@@ -40,15 +47,25 @@ async fn stamps_tell_when_a_row_came_and_when_it_changed() {
             ..load(id, REPLICATE, &order_columns(), json!({"format": format}))
         };
         carry(&*connection, make("l1"), &rows("1|a\n2|b\n3|c")).await;
-        let names: Vec<String> =
-            table(&*connection, "orders").await.columns.iter().map(|c| c.name.clone()).collect();
-        assert_eq!(names[2..], ["_polytomic_deleted_at", CREATED_AT, UPDATED_AT]);
+        let names: Vec<String> = table(&*connection, "orders")
+            .await
+            .columns
+            .iter()
+            .map(|c| c.name.clone())
+            .collect();
+        assert_eq!(
+            names[2..],
+            ["_polytomic_deleted_at", CREATED_AT, UPDATED_AT]
+        );
         let first = rows_of(&*connection, "orders").await;
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         carry(&*connection, make("l2"), &rows("1|a\n2|B\n4|d")).await;
         let second = rows_of(&*connection, "orders").await;
         assert_eq!(first[0], second[0], "an unchanged row stays as it is");
-        assert_eq!(second[1][3], first[1][3], "a changed row keeps when it was made");
+        assert_eq!(
+            second[1][3], first[1][3],
+            "a changed row keeps when it was made"
+        );
         assert!(second[1][4] > first[1][4]);
         assert_ne!(second[2][2], NULL, "a row that is gone is marked");
         assert_eq!(second[2][3..], first[2][3..]);
@@ -82,7 +99,12 @@ async fn of_rows_with_one_key_the_last_one_wins() {
         let mut load = load("l1", REPLICATE, &order_columns(), json!({"format": format}));
         load.target.name = format.into();
         let begun = begin(&*connection, load).await;
-        land(&*begun, "a", batch(&order_columns(), &rows("1|a\n2|b\n1|c\n1|d"))).await;
+        land(
+            &*begun,
+            "a",
+            batch(&order_columns(), &rows("1|a\n2|b\n1|c\n1|d")),
+        )
+        .await;
         assert_eq!(counts(&begun.finish().await.unwrap()), (2, 0, 0, 0));
         assert_eq!(rows_of(&*connection, format).await, rows("1|d|∅\n2|b|∅"));
     }
@@ -125,20 +147,41 @@ async fn big_tables_keep_the_files_that_did_not_change() {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(bytes)
     };
-    let big: Rows = (0..1400).map(|id| vec![id.to_string(), noise(id)]).collect();
+    let big: Rows = (0..1400)
+        .map(|id| vec![id.to_string(), noise(id)])
+        .collect();
     let begun = begin(&*connection, load("l1", REPLICATE, &columns, json!({}))).await;
     land(&*begun, "a", batch(&columns, &big)).await;
     begun.finish().await.unwrap();
-    let partly = Write::Merge { complete: false, deletes: Deletes::Soft };
+    let partly = Write::Merge {
+        complete: false,
+        deletes: Deletes::Soft,
+    };
     let added = vec![vec!["5000".to_owned(), "AAAA".to_owned()]];
-    carry(&*connection, load("l2", partly, &columns, json!({})), &added).await;
+    carry(
+        &*connection,
+        load("l2", partly, &columns, json!({})),
+        &added,
+    )
+    .await;
     let files = files_below(&home.path().join("orders"));
-    assert!(files.contains(&"part-l1-00000.parquet".to_owned()), "{files:?}");
+    assert!(
+        files.contains(&"part-l1-00000.parquet".to_owned()),
+        "{files:?}"
+    );
     let changed = vec![vec!["0".to_owned(), "BBBB".to_owned()]];
-    let outcome = carry(&*connection, load("l3", partly, &columns, json!({})), &changed).await;
+    let outcome = carry(
+        &*connection,
+        load("l3", partly, &columns, json!({})),
+        &changed,
+    )
+    .await;
     assert_eq!(counts(&outcome), (0, 1, 0, 0));
     let files = files_below(&home.path().join("orders"));
-    assert!(!files.contains(&"part-l1-00000.parquet".to_owned()), "{files:?}");
+    assert!(
+        !files.contains(&"part-l1-00000.parquet".to_owned()),
+        "{files:?}"
+    );
     assert_eq!(rows_of(&*connection, "orders").await.len(), 1401);
 }
 
@@ -147,7 +190,12 @@ async fn big_tables_keep_the_files_that_did_not_change() {
 struct Model(BTreeMap<i64, (String, bool)>);
 
 impl Model {
-    fn merge(&mut self, staged: &[(i64, String)], complete: bool, soft: bool) -> (u64, u64, u64, u64) {
+    fn merge(
+        &mut self,
+        staged: &[(i64, String)],
+        complete: bool,
+        soft: bool,
+    ) -> (u64, u64, u64, u64) {
         let staged: BTreeMap<i64, String> = staged.iter().cloned().collect();
         let (mut inserted, mut updated, mut deleted, mut unchanged) = (0, 0, 0, 0);
         for (key, value) in &staged {
@@ -158,8 +206,12 @@ impl Model {
             }
         }
         if complete {
-            let gone: Vec<i64> =
-                self.0.keys().filter(|key| !staged.contains_key(key)).copied().collect();
+            let gone: Vec<i64> = self
+                .0
+                .keys()
+                .filter(|key| !staged.contains_key(key))
+                .copied()
+                .collect();
             for key in gone {
                 if !soft {
                     self.0.remove(&key);

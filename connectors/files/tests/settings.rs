@@ -10,16 +10,33 @@ fn the_forms_have_the_names_of_the_contract() {
     let form = &S3Connector.forms().connection;
     let names: Vec<&str> = form.properties().map(|(name, _)| name.as_str()).collect();
     for name in [
-        "auth_mode", "aws_access_key_id", "aws_secret_access_key", "aws_user", "iam_role_arn",
-        "external_id", "s3_bucket_region", "s3_bucket_name", "enable_event_notifications",
-        "event_queue_arn", "csv_has_headers", "is_single_table", "is_directory_snapshot",
-        "directory_glob_pattern", "single_table_name", "single_table_file_format",
-        "single_table_file_formats", "skip_lines", "endpoint",
+        "auth_mode",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_user",
+        "iam_role_arn",
+        "external_id",
+        "s3_bucket_region",
+        "s3_bucket_name",
+        "enable_event_notifications",
+        "event_queue_arn",
+        "csv_has_headers",
+        "is_single_table",
+        "is_directory_snapshot",
+        "directory_glob_pattern",
+        "single_table_name",
+        "single_table_file_format",
+        "single_table_file_formats",
+        "skip_lines",
+        "endpoint",
     ] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let schema = &form.json_schema;
-    assert_eq!(schema["required"], json!(["auth_mode", "s3_bucket_region", "s3_bucket_name"]));
+    assert_eq!(
+        schema["required"],
+        json!(["auth_mode", "s3_bucket_region", "s3_bucket_name"])
+    );
     assert_eq!(
         schema["properties"]["auth_mode"]["enum"],
         json!([
@@ -32,15 +49,33 @@ fn the_forms_have_the_names_of_the_contract() {
         {"value": "json", "label": "JSON"},
         {"value": "parquet", "label": "Parquet"}
     ]);
-    assert_eq!(schema["properties"]["single_table_file_format"]["enum"], formats);
-    assert_eq!(schema["properties"]["single_table_file_formats"]["items"]["enum"], formats);
-    assert_eq!(schema["properties"]["aws_secret_access_key"]["sensitive"], true);
+    assert_eq!(
+        schema["properties"]["single_table_file_format"]["enum"],
+        formats
+    );
+    assert_eq!(
+        schema["properties"]["single_table_file_formats"]["items"]["enum"],
+        formats
+    );
+    assert_eq!(
+        schema["properties"]["aws_secret_access_key"]["sensitive"],
+        true
+    );
     assert_eq!(schema["properties"]["aws_user"]["readOnly"], true);
     let shown = form.redacted(&json!({"aws_secret_access_key": "s3cret"}));
     assert!(!shown.to_string().contains("s3cret"));
-    assert_eq!(S3Connector.forms().destination.json_schema["properties"]["format"]["default"], "csv");
-    assert_eq!(FilesConnector.forms().destination.json_schema["properties"]["format"]["default"], "parquet");
-    assert_eq!(FilesConnector.forms().connection.json_schema["required"], json!(["path"]));
+    assert_eq!(
+        S3Connector.forms().destination.json_schema["properties"]["format"]["default"],
+        "csv"
+    );
+    assert_eq!(
+        FilesConnector.forms().destination.json_schema["properties"]["format"]["default"],
+        "parquet"
+    );
+    assert_eq!(
+        FilesConnector.forms().connection.json_schema["required"],
+        json!(["path"])
+    );
 }
 
 #[test]
@@ -63,7 +98,8 @@ fn secrets_of_a_csv_connection_are_masked_and_kept() {
 
 #[test]
 fn urls_become_settings() {
-    let parse = |connector: &dyn Connector, url: &str| connector.parse_url(&Url::parse(url).unwrap());
+    let parse =
+        |connector: &dyn Connector, url: &str| connector.parse_url(&Url::parse(url).unwrap());
     let folder = parse(
         &FilesConnector,
         "file:///tmp/a%20b?format=parquet&compression=zstd&is_single_table=true&single_table_name=t&hard_deletes=1",
@@ -98,7 +134,12 @@ fn urls_become_settings() {
         csv.configuration,
         json!({"url": "https://example.com/x.csv?a=1", "auth": {"basic": {"username": "u", "password": "p@ss"}}})
     );
-    for wrong in ["file:///tmp?colour=red", "file:///tmp?format=excel", "file:///tmp?skip_lines=x", "file://host/tmp"] {
+    for wrong in [
+        "file:///tmp?colour=red",
+        "file:///tmp?format=excel",
+        "file:///tmp?skip_lines=x",
+        "file://host/tmp",
+    ] {
         let error = parse(&FilesConnector, wrong).unwrap_err();
         assert_eq!(error.kind, Kind::Config, "{wrong}");
     }

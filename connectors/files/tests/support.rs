@@ -27,12 +27,17 @@ pub fn column(name: &str, logical: LogicalType) -> Column {
 }
 
 pub fn columns(columns: &[(&str, LogicalType)]) -> Vec<Column> {
-    columns.iter().map(|(name, logical)| column(name, *logical)).collect()
+    columns
+        .iter()
+        .map(|(name, logical)| column(name, *logical))
+        .collect()
 }
 
 pub fn rows(text: &str) -> Rows {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+    lines
+        .map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect()
 }
 
 pub fn batch(columns: &[Column], rows: &[Vec<String>]) -> RecordBatch {
@@ -72,7 +77,10 @@ pub fn texts(batch: &RecordBatch, columns: &[Column]) -> Rows {
 }
 
 pub async fn connect(connector: &dyn Connector, configuration: Value) -> Arc<dyn Connection> {
-    connector.connect(&configuration, &ConnectCx::default()).await.unwrap()
+    connector
+        .connect(&configuration, &ConnectCx::default())
+        .await
+        .unwrap()
 }
 
 pub async fn folder(path: &Path) -> Arc<dyn Connection> {
@@ -97,13 +105,20 @@ pub struct Bucket {
 impl Bucket {
     pub fn new() -> Self {
         let root = environment("TIDEWAY_TEST_S3_BUCKET_ROOT");
-        let folder = tempfile::Builder::new().prefix("files-").rand_bytes(8);
-        let folder = folder.tempdir_in(root).unwrap().keep();
+        let folder = tempfile::Builder::new()
+            .prefix("files-")
+            .rand_bytes(8)
+            .tempdir_in(root)
+            .unwrap()
+            .keep();
         // Bucket names have no capital letters.
         let name = folder.file_name().unwrap().to_str().unwrap().to_lowercase();
         let lower = folder.with_file_name(&name);
         std::fs::rename(&folder, &lower).unwrap();
-        Bucket { name, folder: lower }
+        Bucket {
+            name,
+            folder: lower,
+        }
     }
 
     pub fn configuration(&self, prefix: &str) -> Value {
@@ -137,12 +152,18 @@ pub async fn table(connection: &dyn Connection, id: &str) -> Table {
     let tables = tables(connection).await;
     let found = tables.iter().find(|table| table.id.to_string() == id);
     let ids: Vec<String> = tables.iter().map(|table| table.id.to_string()).collect();
-    found.unwrap_or_else(|| panic!("no table {id} among {ids:?}")).clone()
+    found
+        .unwrap_or_else(|| panic!("no table {id} among {ids:?}"))
+        .clone()
 }
 
 /// Names and types of a table.
 pub fn shape(table: &Table) -> Vec<(&str, LogicalType)> {
-    table.columns.iter().map(|column| (column.name.as_str(), column.logical)).collect()
+    table
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.logical))
+        .collect()
 }
 
 pub fn read_request(table: &Table) -> Read {
@@ -232,7 +253,13 @@ pub fn load(id: &str, write: Write, columns: &[Column], options: Value) -> Load 
 }
 
 pub async fn begin(connection: &dyn Connection, load: Load) -> Box<dyn TableLoad> {
-    connection.roles().destination.unwrap().begin(load).await.unwrap()
+    connection
+        .roles()
+        .destination
+        .unwrap()
+        .begin(load)
+        .await
+        .unwrap()
 }
 
 /// Lands one part.
@@ -260,7 +287,12 @@ pub async fn carry(connection: &dyn Connection, load: Load, rows: &[Vec<String>]
 /// `(inserted, updated, deleted, unchanged)`
 pub fn counts(outcome: &Outcome) -> (u64, u64, u64, u64) {
     assert!(!outcome.repeated);
-    (outcome.inserted, outcome.updated, outcome.deleted, outcome.unchanged)
+    (
+        outcome.inserted,
+        outcome.updated,
+        outcome.deleted,
+        outcome.unchanged,
+    )
 }
 
 /// Names of all files below a folder, sorted.
@@ -270,7 +302,13 @@ pub fn files_below(folder: &Path) -> Vec<String> {
             let path = entry.unwrap().path();
             match path.is_dir() {
                 true => walk(&path, root, found),
-                false => found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned()),
+                false => found.push(
+                    path.strip_prefix(root)
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned(),
+                ),
             }
         }
     }

@@ -248,7 +248,13 @@ mod tests {
     #[test]
     fn secrets_are_never_read_back() {
         let form = Form::of::<Config>();
-        for field in ["password", "ssh_private_key", "client_certificate", "client_key", "ca_cert"] {
+        for field in [
+            "password",
+            "ssh_private_key",
+            "client_certificate",
+            "client_key",
+            "ca_cert",
+        ] {
             let shown = form.redacted(&settings(json!({field: "s3cret"})));
             assert_eq!(shown[field], form::MASK, "{field}");
         }
@@ -268,8 +274,14 @@ mod tests {
     fn sslmode_counts_more_than_ssl() {
         assert_eq!(mode(json!({})), SslMode::Require);
         assert_eq!(mode(json!({"ssl": true})), SslMode::Require);
-        assert_eq!(mode(json!({"ssl": false, "sslmode": "verify-full"})), SslMode::VerifyFull);
-        assert_eq!(mode(json!({"ssl": true, "sslmode": "disable"})), SslMode::Disable);
+        assert_eq!(
+            mode(json!({"ssl": false, "sslmode": "verify-full"})),
+            SslMode::VerifyFull
+        );
+        assert_eq!(
+            mode(json!({"ssl": true, "sslmode": "disable"})),
+            SslMode::Disable
+        );
     }
 
     #[test]
@@ -284,10 +296,20 @@ mod tests {
     fn ssh_and_sockets_are_refused_by_field() {
         let refused = |extra| {
             let config: Config = form::parse(&settings(extra)).unwrap();
-            config.validate().unwrap_err().blamed_field().map(str::to_owned)
+            config
+                .validate()
+                .unwrap_err()
+                .blamed_field()
+                .map(str::to_owned)
         };
         assert_eq!(refused(json!({"ssh": true})).as_deref(), Some("ssh"));
-        assert_eq!(refused(json!({"host": "/var/run/postgresql"})).as_deref(), Some("host"));
-        assert_eq!(refused(json!({"database": " "})).as_deref(), Some("database"));
+        assert_eq!(
+            refused(json!({"host": "/var/run/postgresql"})).as_deref(),
+            Some("host")
+        );
+        assert_eq!(
+            refused(json!({"database": " "})).as_deref(),
+            Some("database")
+        );
     }
 }

@@ -164,14 +164,19 @@ impl Postgres {
     }
 
     fn spare(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
-        self.spare.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.spare
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     fn no_answer(&self) -> Error {
         let seconds = PATIENCE.as_secs();
-        Error::timeout(format!("{} did not answer within {seconds} seconds", self.config.address()))
-            .field("host")
-            .hint("check host and port, and that firewalls on the way let this machine through")
+        Error::timeout(format!(
+            "{} did not answer within {seconds} seconds",
+            self.config.address()
+        ))
+        .field("host")
+        .hint("check host and port, and that firewalls on the way let this machine through")
     }
 
     async fn sign_in(&self) -> Result<Session> {

@@ -144,7 +144,11 @@ impl Found {
         let view = row.try_get("view")?;
         Ok(Found {
             id: TableId::new(Some(namespace), name),
-            kind: if view { TableKind::View } else { TableKind::Table },
+            kind: if view {
+                TableKind::View
+            } else {
+                TableKind::Table
+            },
             row_estimate: row.try_get("row_estimate")?,
             bytes: row.try_get("bytes")?,
             column: column(row, key_place.is_some())?,
@@ -158,7 +162,10 @@ impl Found {
             columns: Vec::new(),
             primary_key: Vec::new(),
             row_estimate: self.row_estimate.map(|rows| rows as u64),
-            byte_estimate: self.bytes.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0),
+            byte_estimate: self
+                .bytes
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .filter(|bytes| *bytes > 0),
             kind: self.kind,
         }
     }
@@ -222,7 +229,9 @@ pub async fn choices(field: &str, configuration: &Value, cx: &ConnectCx) -> Resu
 /// any will do.
 async fn session_for(configuration: &Value, any_database: bool, cx: &ConnectCx) -> Result<Session> {
     let mut configuration = configuration.clone();
-    let named = configuration["database"].as_str().is_some_and(|name| !name.trim().is_empty());
+    let named = configuration["database"]
+        .as_str()
+        .is_some_and(|name| !name.trim().is_empty());
     if named || !any_database {
         let config: Config = form::parse(&configuration)?;
         match Postgres::open(config, cx).await {

@@ -20,8 +20,8 @@ use tideway_core::{
     form::{self, Form},
 };
 
-pub use self::connect::{Postgres, Session};
 use self::config::{Config, DestinationOptions, SourceOptions};
+pub use self::connect::{Postgres, Session};
 
 static ABOUT: About = About {
     id: "postgresql",

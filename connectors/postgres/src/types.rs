@@ -49,7 +49,10 @@ pub enum Wire {
     Float4,
     Float8,
     /// Exact and of bounded size.
-    Decimal { precision: u8, scale: i8 },
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
     /// Exact and unbounded, as text.
     Numeric,
     Text,
@@ -98,16 +101,6 @@ impl Cast {
 }
 
 impl PgType {
-    /// A built-in type that is neither an array nor an enumeration.
-    pub fn plain(oid: u32, typmod: i32) -> PgType {
-        PgType {
-            oid,
-            typmod,
-            array: false,
-            enumeration: false,
-        }
-    }
-
     pub fn reading(self) -> Reading {
         let as_sent = |logical, wire| Reading {
             logical,
@@ -183,11 +176,6 @@ impl PgType {
     }
 }
 
-/// The logical type that a column of this type is read as.
-pub fn logical(oid: u32, typmod: i32) -> LogicalType {
-    PgType::plain(oid, typmod).reading().logical
-}
-
 /// Precision and scale of a numeric's modifier, or `None` where it has none or more
 /// digits than a decimal carries.
 fn digits(typmod: i32) -> Option<(u8, i8)> {
@@ -243,6 +231,19 @@ pub fn ddl(logical: LogicalType) -> String {
 
 #[cfg(test)]
 mod tests {
+    fn logical(oid: u32, typmod: i32) -> LogicalType {
+        plain(oid, typmod).reading().logical
+    }
+
+    fn plain(oid: u32, typmod: i32) -> PgType {
+        PgType {
+            oid,
+            typmod,
+            array: false,
+            enumeration: false,
+        }
+    }
+
     use super::*;
 
     fn typmod(precision: i32, scale: i32) -> i32 {
@@ -263,7 +264,11 @@ mod tests {
             (70, -10, Numeric),
         ] {
             let typmod = typmod(precision, scale);
-            assert_eq!(logical(oid::NUMERIC, typmod), expected, "({precision},{scale})");
+            assert_eq!(
+                logical(oid::NUMERIC, typmod),
+                expected,
+                "({precision},{scale})"
+            );
         }
         assert_eq!(logical(oid::NUMERIC, -1), Numeric);
         assert_eq!(logical(oid::NUMERIC, i32::MIN), Numeric);
@@ -271,18 +276,33 @@ mod tests {
 
     #[test]
     fn types_without_a_binary_form_of_ours_travel_as_text() {
-        let money = PgType::plain(790, -1).reading();
+        let money = plain(790, -1).reading();
         assert_eq!((money.logical, money.cast), (Text, Cast::Text));
         let array = PgType {
             array: true,
-            ..PgType::plain(1007, -1)
+            ..plain(1007, -1)
         };
-        assert_eq!((array.reading().logical, array.reading().cast), (Json, Cast::Json));
+        assert_eq!(
+            (array.reading().logical, array.reading().cast),
+            (Json, Cast::Json)
+        );
     }
 
     #[test]
     fn odd_scales_become_columns_that_every_server_accepts() {
-        assert_eq!(ddl(Decimal { precision: 5, scale: -3 }), "numeric(8,0)");
-        assert_eq!(ddl(Decimal { precision: 2, scale: 5 }), "numeric(5,5)");
+        assert_eq!(
+            ddl(Decimal {
+                precision: 5,
+                scale: -3
+            }),
+            "numeric(8,0)"
+        );
+        assert_eq!(
+            ddl(Decimal {
+                precision: 2,
+                scale: 5
+            }),
+            "numeric(5,5)"
+        );
     }
 }

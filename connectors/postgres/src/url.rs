@@ -21,11 +21,19 @@ pub fn parse(url: &Url) -> Result<Endpoint> {
     let mut options = Map::new();
     let host = decoded("host", url.host_str().unwrap_or_default())?;
     // An IPv6 address stands in brackets.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let username = decoded("username", url.username())?;
     let password = decoded("password", url.password().unwrap_or_default())?;
     let database = decoded("database", url.path().trim_start_matches('/'))?;
-    let parts = [("host", host), ("username", username), ("password", password), ("database", database)];
+    let parts = [
+        ("host", host),
+        ("username", username),
+        ("password", password),
+        ("database", database),
+    ];
     for (field, value) in parts {
         settings.insert(field.into(), value.into());
     }
@@ -68,8 +76,10 @@ fn parameter(
         // They change nothing about what is read or written.
         "application_name" | "connect_timeout" | "channel_binding" | "gssencmode" => return Ok(()),
         _ => {
-            return Err(Error::config(format!("{name} is not a parameter of a PostgreSQL URL"))
-                .hint("use sslmode, sslrootcert, sslcert, sslkey or schema"));
+            return Err(
+                Error::config(format!("{name} is not a parameter of a PostgreSQL URL"))
+                    .hint("use sslmode, sslrootcert, sslcert, sslkey or schema"),
+            );
         }
     };
     settings.insert(field.into(), value);
@@ -78,7 +88,11 @@ fn parameter(
 
 fn complete(settings: &mut Map<String, Value>) -> Result<()> {
     let text = |settings: &Map<String, Value>, field: &str| {
-        settings.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        settings
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let host = text(settings, "host");
     if host.starts_with('/') {
@@ -91,13 +105,22 @@ fn complete(settings: &mut Map<String, Value>) -> Result<()> {
                 .hint("write postgresql://username:password@host:port/database"));
         }
     }
-    let default = if is_this_machine(&host) { SslMode::Disable } else { SslMode::Require };
-    settings.entry("sslmode").or_insert_with(|| default.word().into());
+    let default = if is_this_machine(&host) {
+        SslMode::Disable
+    } else {
+        SslMode::Require
+    };
+    settings
+        .entry("sslmode")
+        .or_insert_with(|| default.word().into());
     Ok(())
 }
 
 fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn no_sockets() -> Error {
@@ -108,9 +131,8 @@ fn no_sockets() -> Error {
 
 fn decoded(field: &str, text: &str) -> Result<String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| {
-        Error::config(format!("the {field} of the URL is not UTF-8")).field(field)
-    })?;
+    let decoded = decoded
+        .map_err(|_| Error::config(format!("the {field} of the URL is not UTF-8")).field(field))?;
     Ok(decoded.into_owned())
 }
 
@@ -130,8 +152,11 @@ fn port(digits: &str) -> Result<u16> {
 }
 
 fn file(parameter: &str, path: &str) -> Result<String> {
-    fs::read_to_string(path)
-        .map_err(|error| Error::from(error).while_(format!("{parameter} {path}")).field(parameter))
+    fs::read_to_string(path).map_err(|error| {
+        Error::from(error)
+            .while_(format!("{parameter} {path}"))
+            .field(parameter)
+    })
 }
 
 #[cfg(test)]
@@ -170,7 +195,13 @@ mod tests {
             assert_eq!(endpoint.configuration["sslmode"], expected, "{host}");
         }
         let endpoint = parsed("postgres://u@[::1]:5433/d").unwrap();
-        assert_eq!((&endpoint.configuration["host"], &endpoint.configuration["port"]), (&json!("::1"), &json!(5433)));
+        assert_eq!(
+            (
+                &endpoint.configuration["host"],
+                &endpoint.configuration["port"]
+            ),
+            (&json!("::1"), &json!(5433))
+        );
     }
 
     #[test]
@@ -181,7 +212,10 @@ mod tests {
             ("postgresql://u@h/d?sslmode=prefer", "sslmode"),
             ("postgresql://u@h/", "database"),
             ("postgresql://h/d", "username"),
-            ("postgresql://u@h/d?sslrootcert=/nowhere/ca.crt", "sslrootcert"),
+            (
+                "postgresql://u@h/d?sslrootcert=/nowhere/ca.crt",
+                "sslrootcert",
+            ),
         ] {
             let error = parsed(url).unwrap_err();
             assert_eq!(error.blamed_field(), Some(field), "{url}: {error}");
@@ -193,7 +227,10 @@ mod tests {
     fn certificates_are_read_from_their_files() {
         let path = std::env::temp_dir().join(format!("tideway-{}.pem", uuid::Uuid::new_v4()));
         fs::write(&path, "PEM").unwrap();
-        let endpoint = parsed(&format!("postgresql://u@h/d?sslrootcert={}", path.display()));
+        let endpoint = parsed(&format!(
+            "postgresql://u@h/d?sslrootcert={}",
+            path.display()
+        ));
         fs::remove_file(&path).unwrap();
         assert_eq!(endpoint.unwrap().configuration["ca_cert"], "PEM");
     }

@@ -1,5 +1,11 @@
 //! Against a real server, whose address is in `TIDEWAY_TEST_POSTGRES_URL`.
 
+#![allow(
+    clippy::type_complexity,
+    clippy::needless_range_loop,
+    reason = "tables of cases"
+)]
+
 mod read_check;
 mod read_discovery;
 mod read_errors;

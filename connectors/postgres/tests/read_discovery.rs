@@ -19,28 +19,60 @@ async fn tables_views_and_their_columns_are_offered() {
     )
     .await;
     let catalog = rig.catalog().await;
-    let ids: Vec<String> = catalog.tables.iter().map(|table| table.id.to_string()).collect();
-    assert_eq!(ids, ["My.Shop.Order Items", "public.kept", "public.no_key", "public.seen"]);
+    let ids: Vec<String> = catalog
+        .tables
+        .iter()
+        .map(|table| table.id.to_string())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "My.Shop.Order Items",
+            "public.kept",
+            "public.no_key",
+            "public.seen"
+        ]
+    );
     let items = &catalog.tables[0];
     assert_eq!(items.primary_key, ["d", "b"]);
-    let decimal = Decimal { precision: 10, scale: 2 };
+    let decimal = Decimal {
+        precision: 10,
+        scale: 2,
+    };
     assert_eq!(
         columns(items),
-        [("b", Int32, false), ("a", Text, true), ("C", decimal, true), ("d", Int32, false)]
+        [
+            ("b", Int32, false),
+            ("a", Text, true),
+            ("C", decimal, true),
+            ("d", Int32, false)
+        ]
     );
     assert_eq!(items.columns[2].remote_type, "numeric(10,2)");
     let no_key = &catalog.tables[2];
-    assert_eq!((no_key.primary_key.len(), no_key.kind), (0, TableKind::Table));
-    assert_eq!(columns(no_key), [("id", Int32, false), ("twice", Int32, true)]);
-    assert_eq!((catalog.tables[1].kind, catalog.tables[3].kind), (TableKind::View, TableKind::View));
-    let (_, batches) = read_all(&rig.snapshot().await, request(items)).await.unwrap();
+    assert_eq!(
+        (no_key.primary_key.len(), no_key.kind),
+        (0, TableKind::Table)
+    );
+    assert_eq!(
+        columns(no_key),
+        [("id", Int32, false), ("twice", Int32, true)]
+    );
+    assert_eq!(
+        (catalog.tables[1].kind, catalog.tables[3].kind),
+        (TableKind::View, TableKind::View)
+    );
+    let (_, batches) = read_all(&rig.snapshot().await, request(items))
+        .await
+        .unwrap();
     assert!(batches.is_empty());
 }
 
 #[tokio::test]
 async fn sizes_are_estimated_where_the_server_has_counted() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 10000) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 10000) g")
+        .await;
     assert_eq!(rig.table("public.t").await.row_estimate, None);
     rig.run("ANALYZE t").await;
     let table = rig.table("public.t").await;
@@ -54,9 +86,16 @@ async fn a_scope_narrows_what_is_found() {
     rig.run("CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t (id int); CREATE TABLE b.t (id int); CREATE TABLE b.u (id int)").await;
     let found = async |namespaces: Option<&str>, tables: Option<&str>| {
         let list = |item: Option<&str>| item.map(|item| vec![item.to_owned()]);
-        let scope = Scope { namespaces: list(namespaces), tables: list(tables) };
+        let scope = Scope {
+            namespaces: list(namespaces),
+            tables: list(tables),
+        };
         let catalog = rig.source().discover(&scope).await.unwrap();
-        catalog.tables.iter().map(|table| table.id.to_string()).collect::<Vec<_>>()
+        catalog
+            .tables
+            .iter()
+            .map(|table| table.id.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(found(Some("b"), None).await, ["b.t", "b.u"]);
     assert_eq!(found(None, Some("a.t")).await, ["a.t"]);
@@ -68,15 +107,24 @@ async fn only_what_the_role_may_read_is_offered() {
     let rig = Rig::new().await;
     rig.run("CREATE TABLE open (id int); CREATE TABLE partly (id int, secret text); CREATE TABLE closed (id int); CREATE SCHEMA s; CREATE TABLE s.t (id int)").await;
     let (role, connection) = rig.as_new_role().await;
-    rig.run(&format!("GRANT SELECT ON open, s.t TO {role}; GRANT SELECT (id) ON partly TO {role}")).await;
+    rig.run(&format!(
+        "GRANT SELECT ON open, s.t TO {role}; GRANT SELECT (id) ON partly TO {role}"
+    ))
+    .await;
     let source = connection.roles().source.unwrap();
     let catalog = source.discover(&Scope::default()).await.unwrap();
-    let ids: Vec<String> = catalog.tables.iter().map(|table| table.id.to_string()).collect();
+    let ids: Vec<String> = catalog
+        .tables
+        .iter()
+        .map(|table| table.id.to_string())
+        .collect();
     assert_eq!(ids, ["public.open", "public.partly"]);
     assert_eq!(columns(&catalog.tables[1]), [("id", Int32, true)]);
     rig.run("INSERT INTO partly VALUES (7, 'x')").await;
     let snapshot = source.open(&serde_json::json!({})).await.unwrap();
-    let (_, batches) = read_all(&snapshot, request(&catalog.tables[1])).await.unwrap();
+    let (_, batches) = read_all(&snapshot, request(&catalog.tables[1]))
+        .await
+        .unwrap();
     assert_eq!(numbers(&batches, "id"), [7]);
     drop((snapshot, connection));
     rig.drop_role(&role).await;
@@ -95,11 +143,28 @@ async fn settings_of_the_role_do_not_change_what_is_read() {
          GRANT SELECT ON t TO {role}; GRANT USAGE ON SCHEMA evil TO {role}"
     ))
     .await;
-    let connection = rig.connect(serde_json::json!({"username": role, "password": "reader"})).await.unwrap();
-    let snapshot = connection.roles().source.unwrap().open(&serde_json::json!({})).await.unwrap();
-    let (scan, batches) = read_all(&snapshot, tracked(&rig.table("public.t").await, "at", None)).await.unwrap();
-    assert_eq!(scan.cursor.unwrap().from.as_deref(), Some("2024-02-03 04:05:06+00"));
-    assert_eq!(text(&batches[0].rows, 1, 0).as_deref(), Some("1706933106000000"));
+    let connection = rig
+        .connect(serde_json::json!({"username": role, "password": "reader"}))
+        .await
+        .unwrap();
+    let snapshot = connection
+        .roles()
+        .source
+        .unwrap()
+        .open(&serde_json::json!({}))
+        .await
+        .unwrap();
+    let (scan, batches) = read_all(&snapshot, tracked(&rig.table("public.t").await, "at", None))
+        .await
+        .unwrap();
+    assert_eq!(
+        scan.cursor.unwrap().from.as_deref(),
+        Some("2024-02-03 04:05:06+00")
+    );
+    assert_eq!(
+        text(&batches[0].rows, 1, 0).as_deref(),
+        Some("1706933106000000")
+    );
     drop((snapshot, connection));
     rig.drop_role(&role).await;
 }

@@ -15,12 +15,19 @@ async fn refusal(rig: &Rig, changes: Value) -> Error {
 
 #[track_caller]
 fn assert_says(error: &Error, kind: Kind, field: &str, words: &[&str]) {
-    assert_eq!((error.kind, error.blamed_field()), (kind, Some(field)), "{error}");
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (kind, Some(field)),
+        "{error}"
+    );
     for word in words {
         assert!(error.what().contains(word), "{word:?} is not in {error}");
     }
     assert!(!error.advice().is_empty());
-    assert!(!format!("{error:?} {error} {}", error.advice()).contains("s3cret"), "{error:?}");
+    assert!(
+        !format!("{error:?} {error} {}", error.advice()).contains("s3cret"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -28,15 +35,30 @@ async fn wrong_settings_are_named() {
     let rig = Rig::new().await;
     let port = rig.url.port().unwrap();
     let wrong = refusal(&rig, json!({"password": "s3cret"})).await;
-    assert_says(&wrong, Kind::Auth, "password", &["tideway", &port.to_string()]);
+    assert_says(
+        &wrong,
+        Kind::Auth,
+        "password",
+        &["tideway", &port.to_string()],
+    );
     let stranger = refusal(&rig, json!({"username": "nobody_here"})).await;
     assert_says(&stranger, Kind::Auth, "password", &["nobody_here"]);
     let nowhere = refusal(&rig, json!({"database": "no_such_db"})).await;
     assert_says(&nowhere, Kind::Missing, "database", &["no_such_db"]);
     let host = refusal(&rig, json!({"host": "no-such-host.invalid"})).await;
-    assert_says(&host, Kind::Unavailable, "host", &["no-such-host.invalid", &port.to_string()]);
+    assert_says(
+        &host,
+        Kind::Unavailable,
+        "host",
+        &["no-such-host.invalid", &port.to_string()],
+    );
     let closed = refusal(&rig, json!({"port": 1})).await;
-    assert_says(&closed, Kind::Unavailable, "port", &["127.0.0.1:1", "refused"]);
+    assert_says(
+        &closed,
+        Kind::Unavailable,
+        "port",
+        &["127.0.0.1:1", "refused"],
+    );
 }
 
 #[tokio::test]
@@ -69,13 +91,18 @@ async fn a_server_that_never_answers_is_given_up() {
 async fn a_role_that_may_not_log_in_or_has_its_limit_is_told_so() {
     let rig = Rig::new().await;
     let name = rig.url.path().trim_start_matches('/').to_owned();
-    rig.run(&format!("CREATE ROLE {name} NOLOGIN PASSWORD 'x'")).await;
+    rig.run(&format!("CREATE ROLE {name} NOLOGIN PASSWORD 'x'"))
+        .await;
     let error = refusal(&rig, json!({"username": name, "password": "x"})).await;
     assert_says(&error, Kind::Auth, "username", &[&name]);
-    rig.run(&format!("ALTER ROLE {name} LOGIN CONNECTION LIMIT 0")).await;
+    rig.run(&format!("ALTER ROLE {name} LOGIN CONNECTION LIMIT 0"))
+        .await;
     let error = refusal(&rig, json!({"username": name, "password": "x"})).await;
     assert_eq!(error.kind, Kind::RateLimited { after: None }, "{error}");
-    rig.run(&format!("ALTER ROLE {name} CONNECTION LIMIT -1; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")).await;
+    rig.run(&format!(
+        "ALTER ROLE {name} CONNECTION LIMIT -1; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"
+    ))
+    .await;
     let error = refusal(&rig, json!({"username": name, "password": "x"})).await;
     assert_says(&error, Kind::Permission, "database", &[&name]);
     rig.drop_role(&name).await;
@@ -85,12 +112,28 @@ async fn a_role_that_may_not_log_in_or_has_its_limit_is_told_so() {
 async fn unusable_settings_are_refused_before_anything_is_dialled() {
     let rig = Rig::new().await;
     for (changes, kind, field) in [
-        (json!({"ssh": true, "ssh_host": "bastion"}), Kind::Unsupported, "ssh"),
-        (json!({"host": "/var/run/postgresql"}), Kind::Unsupported, "host"),
+        (
+            json!({"ssh": true, "ssh_host": "bastion"}),
+            Kind::Unsupported,
+            "ssh",
+        ),
+        (
+            json!({"host": "/var/run/postgresql"}),
+            Kind::Unsupported,
+            "host",
+        ),
         (json!({"sslmode": "prefer"}), Kind::Config, "sslmode"),
         (json!({"port": 0}), Kind::Config, "port"),
-        (json!({"sslmode": "verify-ca", "ca_cert": "s3cret"}), Kind::Config, "ca_cert"),
-        (json!({"sslmode": "require", "client_certs": true}), Kind::Config, "client_certificate"),
+        (
+            json!({"sslmode": "verify-ca", "ca_cert": "s3cret"}),
+            Kind::Config,
+            "ca_cert",
+        ),
+        (
+            json!({"sslmode": "require", "client_certs": true}),
+            Kind::Config,
+            "client_certificate",
+        ),
     ] {
         let error = refusal(&rig, changes).await;
         assert_says(&error, kind, field, &[]);
@@ -117,8 +160,14 @@ async fn a_table_dropped_since_discovery_is_missing() {
 #[tokio::test]
 async fn changed_columns_are_drift() {
     let rig = Rig::new().await;
-    for change in ["DROP COLUMN v", "ALTER COLUMN v TYPE text", "ALTER COLUMN v DROP NOT NULL", "RENAME COLUMN v TO w"] {
-        rig.run("DROP TABLE IF EXISTS t; CREATE TABLE t (id int, v int NOT NULL)").await;
+    for change in [
+        "DROP COLUMN v",
+        "ALTER COLUMN v TYPE text",
+        "ALTER COLUMN v DROP NOT NULL",
+        "RENAME COLUMN v TO w",
+    ] {
+        rig.run("DROP TABLE IF EXISTS t; CREATE TABLE t (id int, v int NOT NULL)")
+            .await;
         let read = request(&rig.table("public.t").await);
         rig.run(&format!("ALTER TABLE t {change}")).await;
         let error = rig.snapshot().await.plan(&read).await.unwrap_err();
@@ -130,7 +179,8 @@ async fn changed_columns_are_drift() {
 #[tokio::test]
 async fn a_revoked_grant_names_what_to_grant() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)").await;
+    rig.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+        .await;
     let (role, connection) = rig.as_new_role().await;
     rig.run(&format!("GRANT SELECT ON t TO {role}")).await;
     let read = request(&rig.table("public.t").await);
@@ -143,7 +193,11 @@ async fn a_revoked_grant_names_what_to_grant() {
         let error = read_all(&snapshot, read.clone()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Permission, "{error}");
         assert!(error.what().starts_with("public.t: "), "{error}");
-        assert!(error.advice().contains("GRANT SELECT ON"), "{}", error.advice());
+        assert!(
+            error.advice().contains("GRANT SELECT ON"),
+            "{}",
+            error.advice()
+        );
     }
     drop(connection);
     rig.drop_role(&role).await;
@@ -156,13 +210,17 @@ async fn errors_about_values_do_not_show_them() {
     let read = request(&rig.table("public.broken").await);
     let error = read_all(&rig.snapshot().await, read).await.unwrap_err();
     assert_eq!(error.kind, Kind::Data, "{error}");
-    assert!(!format!("{error} {error:?} {}", error.advice()).contains("s3cret"), "{error:?}");
+    assert!(
+        !format!("{error} {error:?} {}", error.advice()).contains("s3cret"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_unfilled_materialized_view_says_so() {
     let rig = Rig::new().await;
-    rig.run("CREATE MATERIALIZED VIEW m AS SELECT 1 AS id WITH NO DATA").await;
+    rig.run("CREATE MATERIALIZED VIEW m AS SELECT 1 AS id WITH NO DATA")
+        .await;
     let read = request(&rig.table("public.m").await);
     let error = rig.snapshot().await.plan(&read).await.unwrap_err();
     assert_eq!(error.kind, Kind::Conflict);
@@ -175,13 +233,21 @@ async fn lists_of_databases_and_publications_are_offered() {
     rig.run("CREATE PUBLICATION changes FOR ALL TABLES").await;
     let database = rig.url.path().trim_start_matches('/').to_owned();
     let choices = async |field: &str, settings: Value| {
-        PostgresConnector.choices(field, &settings, &ConnectCx::default()).await
+        PostgresConnector
+            .choices(field, &settings, &ConnectCx::default())
+            .await
     };
-    for settings in [rig.settings(json!({})), rig.settings(json!({"database": ""})), rig.settings(json!({"database": "no_such_db"}))] {
+    for settings in [
+        rig.settings(json!({})),
+        rig.settings(json!({"database": ""})),
+        rig.settings(json!({"database": "no_such_db"})),
+    ] {
         let found = choices("database", settings).await.unwrap();
         assert!(found.iter().any(|choice| choice.label == database));
     }
-    let found = choices("publication", rig.settings(json!({}))).await.unwrap();
+    let found = choices("publication", rig.settings(json!({})))
+        .await
+        .unwrap();
     assert_eq!(found.len(), 1);
     let error = choices("host", rig.settings(json!({}))).await.unwrap_err();
     assert_eq!(error.blamed_field(), Some("host"));

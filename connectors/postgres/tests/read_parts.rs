@@ -17,12 +17,20 @@ async fn a_large_table_is_cut_so_that_each_row_is_read_once() {
     let rig = Rig::new().await;
     rig.run("CREATE TABLE t AS SELECT g AS id, repeat('x', g % 200) AS pad FROM generate_series(1, 120000) g").await;
     // Holes, and rows that have moved to other pages.
-    rig.run("DELETE FROM t WHERE id % 3 = 0; UPDATE t SET pad = pad || 'y' WHERE id % 5 = 0; ANALYZE t").await;
+    rig.run(
+        "DELETE FROM t WHERE id % 3 = 0; UPDATE t SET pad = pad || 'y' WHERE id % 5 = 0; ANALYZE t",
+    )
+    .await;
     let snapshot = rig.snapshot().await;
-    let (scan, batches) = read_all(&snapshot, request(&rig.table("public.t").await)).await.unwrap();
+    let (scan, batches) = read_all(&snapshot, request(&rig.table("public.t").await))
+        .await
+        .unwrap();
     assert!(scan.parts.len() >= 4, "{} parts", scan.parts.len());
     let estimate = scan.row_estimate.unwrap();
-    assert!((70_000..90_000).contains(&estimate), "{estimate} rows estimated");
+    assert!(
+        (70_000..90_000).contains(&estimate),
+        "{estimate} rows estimated"
+    );
     let expected: Vec<i64> = (1..=120_000).filter(|id| id % 3 != 0).collect();
     assert_eq!(numbers(&batches, "id"), expected);
 }
@@ -30,7 +38,8 @@ async fn a_large_table_is_cut_so_that_each_row_is_read_once() {
 #[tokio::test]
 async fn rows_that_come_while_it_is_read_belong_to_the_next_run() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 60000) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 60000) g")
+        .await;
     let snapshot = rig.snapshot().await;
     let read = request(&rig.table("public.t").await);
     let scan = snapshot.plan(&read).await.unwrap();
@@ -48,7 +57,12 @@ async fn read_part(
     read: &Arc<Read>,
     part: &Part,
 ) -> Vec<tideway_core::Batch> {
-    snapshot.clone().read(read.clone(), part.clone()).try_collect().await.unwrap()
+    snapshot
+        .clone()
+        .read(read.clone(), part.clone())
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -66,11 +80,17 @@ async fn partitions_of_partitions_are_one_table() {
     )
     .await;
     let catalog = rig.catalog().await;
-    let ids: Vec<String> = catalog.tables.iter().map(|table| table.id.to_string()).collect();
+    let ids: Vec<String> = catalog
+        .tables
+        .iter()
+        .map(|table| table.id.to_string())
+        .collect();
     assert_eq!(ids, ["public.t"]);
     let table = catalog.table("public.t").unwrap();
     assert_eq!(table.row_estimate, Some(100_001));
-    let (scan, batches) = read_all(&rig.snapshot().await, request(table)).await.unwrap();
+    let (scan, batches) = read_all(&rig.snapshot().await, request(table))
+        .await
+        .unwrap();
     assert!(scan.parts.len() >= 4, "{:?}", scan.parts);
     let mut expected = once(1, 100_000);
     expected.insert(0, -5);
@@ -91,7 +111,9 @@ async fn a_role_that_may_read_only_the_whole_reads_partitions_through_it() {
     rig.run(&format!("GRANT SELECT ON t TO {role}")).await;
     let source = connection.roles().source.unwrap();
     let snapshot = source.open(&json!({})).await.unwrap();
-    let (scan, batches) = read_all(&snapshot, request(&rig.table("public.t").await)).await.unwrap();
+    let (scan, batches) = read_all(&snapshot, request(&rig.table("public.t").await))
+        .await
+        .unwrap();
     assert_eq!(scan.parts.len(), 1);
     assert_eq!(numbers(&batches, "id"), once(1, 100_000));
     drop((snapshot, connection));
@@ -110,8 +132,16 @@ async fn row_policies_of_the_whole_hold_for_its_partitions() {
     .await;
     let (role, connection) = rig.as_new_role().await;
     rig.run(&format!("GRANT SELECT ON t, t1 TO {role}")).await;
-    let snapshot = connection.roles().source.unwrap().open(&json!({})).await.unwrap();
-    let (_, batches) = read_all(&snapshot, request(&rig.table("public.t").await)).await.unwrap();
+    let snapshot = connection
+        .roles()
+        .source
+        .unwrap()
+        .open(&json!({}))
+        .await
+        .unwrap();
+    let (_, batches) = read_all(&snapshot, request(&rig.table("public.t").await))
+        .await
+        .unwrap();
     assert_eq!(numbers(&batches, "id"), once(1, 10));
     drop((snapshot, connection));
     rig.drop_role(&role).await;
@@ -150,12 +180,15 @@ async fn views_and_the_like_are_read_whole() {
 }
 
 #[tokio::test]
-async fn empty_tables_and_tables_without_columns_have_one_part() {
+async fn empty_tables_have_one_part() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE empty (id int); CREATE TABLE parts (id int) PARTITION BY LIST (id)").await;
+    rig.run("CREATE TABLE empty (id int); CREATE TABLE parts (id int) PARTITION BY LIST (id)")
+        .await;
     let snapshot = rig.snapshot().await;
     for id in ["public.empty", "public.parts"] {
-        let (scan, batches) = read_all(&snapshot, request(&rig.table(id).await)).await.unwrap();
+        let (scan, batches) = read_all(&snapshot, request(&rig.table(id).await))
+            .await
+            .unwrap();
         assert_eq!((scan.parts.len(), batches.len()), (1, 0), "{id}");
     }
 }
@@ -163,7 +196,8 @@ async fn empty_tables_and_tables_without_columns_have_one_part() {
 #[tokio::test]
 async fn a_test_run_reads_no_more_than_its_limit() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100000) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100000) g")
+        .await;
     let read = Read {
         limit: Some(5),
         ..request(&rig.table("public.t").await)
@@ -177,7 +211,8 @@ async fn a_test_run_reads_no_more_than_its_limit() {
 async fn only_the_wanted_columns_are_read_in_the_wanted_order() {
     let rig = Rig::new().await;
     rig.run("CREATE TABLE t (a int, \"B \"\"b\" text, c int GENERATED ALWAYS AS (a * 2) STORED, gone int)").await;
-    rig.run("ALTER TABLE t DROP COLUMN gone; INSERT INTO t VALUES (1, 'x')").await;
+    rig.run("ALTER TABLE t DROP COLUMN gone; INSERT INTO t VALUES (1, 'x')")
+        .await;
     let table = rig.table("public.t").await;
     let read = Read {
         columns: vec![table.columns[2].clone(), table.columns[1].clone()],
@@ -185,8 +220,18 @@ async fn only_the_wanted_columns_are_read_in_the_wanted_order() {
     };
     let (_, batches) = read_all(&rig.snapshot().await, read).await.unwrap();
     let rows = &batches[0].rows;
-    assert_eq!(rows.schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>(), ["c", "B \"b"]);
-    assert_eq!((text(rows, 0, 0).as_deref(), text(rows, 1, 0).as_deref()), (Some("2"), Some("x")));
+    assert_eq!(
+        rows.schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().as_str())
+            .collect::<Vec<_>>(),
+        ["c", "B \"b"]
+    );
+    assert_eq!(
+        (text(rows, 0, 0).as_deref(), text(rows, 1, 0).as_deref()),
+        (Some("2"), Some("x"))
+    );
 }
 
 #[tokio::test]
@@ -198,7 +243,10 @@ async fn batches_are_of_the_size_that_was_asked_for() {
         ..request(&rig.table("public.t").await)
     };
     let (_, batches) = read_all(&rig.snapshot().await, read).await.unwrap();
-    let sizes: Vec<usize> = batches.iter().map(tideway_core::Batch::byte_count).collect();
+    let sizes: Vec<usize> = batches
+        .iter()
+        .map(tideway_core::Batch::byte_count)
+        .collect();
     assert!(sizes.len() > 8, "{sizes:?}");
     assert!(sizes.iter().all(|size| *size < 512 << 10), "{sizes:?}");
 }

@@ -25,7 +25,10 @@ impl Rig {
 
     pub async fn table(&self, id: &str) -> Table {
         let catalog = self.catalog().await;
-        catalog.table(id).unwrap_or_else(|| panic!("{id} was not found")).clone()
+        catalog
+            .table(id)
+            .unwrap_or_else(|| panic!("{id} was not found"))
+            .clone()
     }
 
     pub async fn snapshot(&self) -> Arc<dyn Snapshot> {
@@ -35,11 +38,19 @@ impl Rig {
     /// All rows of a table, through a snapshot of its own.
     pub async fn read(&self, id: &str) -> Vec<Batch> {
         let snapshot = self.snapshot().await;
-        read_all(&snapshot, request(&self.table(id).await)).await.unwrap().1
+        read_all(&snapshot, request(&self.table(id).await))
+            .await
+            .unwrap()
+            .1
     }
 
     /// As [`Rig::read`], from where the cursor stands; gives the next one too.
-    pub async fn track(&self, id: &str, column: &str, cursor: Option<Cursor>) -> (Cursor, Vec<Batch>) {
+    pub async fn track(
+        &self,
+        id: &str,
+        column: &str,
+        cursor: Option<Cursor>,
+    ) -> (Cursor, Vec<Batch>) {
         let snapshot = self.snapshot().await;
         let read = tracked(&self.table(id).await, column, cursor);
         let (scan, batches) = read_all(&snapshot, read).await.unwrap();
@@ -63,12 +74,16 @@ impl Rig {
     }
 
     pub async fn connect(&self, changes: Value) -> Result<Arc<dyn Connection>, Error> {
-        PostgresConnector.connect(&self.settings(changes), &ConnectCx::default()).await
+        PostgresConnector
+            .connect(&self.settings(changes), &ConnectCx::default())
+            .await
     }
 
     /// Runs statements that may fail, through a session of their own.
     pub async fn attempt(&self, sql: &str) -> Result<(), String> {
-        let (client, driver) = tokio_postgres::connect(self.url.as_str(), tokio_postgres::NoTls).await.unwrap();
+        let (client, driver) = tokio_postgres::connect(self.url.as_str(), tokio_postgres::NoTls)
+            .await
+            .unwrap();
         tokio::spawn(driver);
         let outcome = client.batch_execute(sql).await;
         outcome.map_err(|error| error.as_db_error().unwrap().message().to_owned())
@@ -77,14 +92,18 @@ impl Rig {
     /// A role that may do nothing yet, and a connection as it. Its name is the database's.
     pub async fn as_new_role(&self) -> (String, Arc<dyn Connection>) {
         let role = self.url.path().trim_start_matches('/').to_owned();
-        self.run(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'")).await;
-        let connection = self.connect(json!({"username": role, "password": "reader"})).await;
+        self.run(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'"))
+            .await;
+        let connection = self
+            .connect(json!({"username": role, "password": "reader"}))
+            .await;
         (role, connection.unwrap())
     }
 
     /// To be called at the end of a test that made a role.
     pub async fn drop_role(&self, role: &str) {
-        self.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+        self.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+            .await;
     }
 }
 
@@ -111,7 +130,10 @@ pub fn tracked(table: &Table, column: &str, cursor: Option<Cursor>) -> Read {
 }
 
 /// Plans and reads every part, all at once.
-pub async fn read_all(snapshot: &Arc<dyn Snapshot>, read: Read) -> Result<(Scan, Vec<Batch>), Error> {
+pub async fn read_all(
+    snapshot: &Arc<dyn Snapshot>,
+    read: Read,
+) -> Result<(Scan, Vec<Batch>), Error> {
     let scan = snapshot.plan(&read).await?;
     let read = Arc::new(read);
     let parts = scan.parts.iter().map(|part| {
@@ -129,9 +151,12 @@ pub fn numbers(batches: &[Batch], column: &str) -> Vec<i64> {
         .flat_map(|batch| {
             let column = batch.rows.column_by_name(column).unwrap();
             match column.data_type() {
-                arrow_schema::DataType::Int32 => {
-                    column.as_primitive::<Int32Type>().values().iter().map(|n| i64::from(*n)).collect::<Vec<_>>()
-                }
+                arrow_schema::DataType::Int32 => column
+                    .as_primitive::<Int32Type>()
+                    .values()
+                    .iter()
+                    .map(|n| i64::from(*n))
+                    .collect::<Vec<_>>(),
                 _ => column.as_primitive::<Int64Type>().values().to_vec(),
             }
         })
@@ -154,21 +179,27 @@ pub fn text(rows: &RecordBatch, column: usize, row: usize) -> Option<String> {
         LogicalType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
         LogicalType::Float32 => format!("{:?}", array.as_primitive::<Float32Type>().value(row)),
         LogicalType::Float64 => format!("{:?}", array.as_primitive::<Float64Type>().value(row)),
-        LogicalType::Decimal { precision: ..=38, .. } => {
-            array.as_primitive::<Decimal128Type>().value_as_string(row)
-        }
+        LogicalType::Decimal {
+            precision: ..=38, ..
+        } => array.as_primitive::<Decimal128Type>().value_as_string(row),
         LogicalType::Decimal { .. } => array.as_primitive::<Decimal256Type>().value_as_string(row),
         LogicalType::Date => array.as_primitive::<Date32Type>().value(row).to_string(),
-        LogicalType::Time => array.as_primitive::<Time64MicrosecondType>().value(row).to_string(),
-        LogicalType::Timestamp | LogicalType::TimestampTz => {
-            array.as_primitive::<TimestampMicrosecondType>().value(row).to_string()
-        }
-        LogicalType::Uuid => {
-            uuid::Uuid::from_slice(array.as_fixed_size_binary().value(row)).unwrap().to_string()
-        }
+        LogicalType::Time => array
+            .as_primitive::<Time64MicrosecondType>()
+            .value(row)
+            .to_string(),
+        LogicalType::Timestamp | LogicalType::TimestampTz => array
+            .as_primitive::<TimestampMicrosecondType>()
+            .value(row)
+            .to_string(),
+        LogicalType::Uuid => uuid::Uuid::from_slice(array.as_fixed_size_binary().value(row))
+            .unwrap()
+            .to_string(),
         LogicalType::Binary => {
             let bytes = array.as_binary::<i32>().value(row);
-            bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            bytes
+                .iter()
+                .fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
         }
         _ => array.as_string::<i32>().value(row).to_owned(),
     })

@@ -38,12 +38,19 @@ async fn tables_agree_with_each_other_while_a_writer_runs() {
     });
     for _ in 0..5 {
         let snapshot = rig.snapshot().await;
-        let (_, of_a) = read_all(&snapshot, request(&rig.table("public.a").await)).await.unwrap();
+        let (_, of_a) = read_all(&snapshot, request(&rig.table("public.a").await))
+            .await
+            .unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        let (_, of_b) = read_all(&snapshot, request(&rig.table("public.b").await)).await.unwrap();
+        let (_, of_b) = read_all(&snapshot, request(&rig.table("public.b").await))
+            .await
+            .unwrap();
         assert_eq!(numbers(&of_a, "id").len(), 60_000);
         assert_eq!(numbers(&of_b, "id").len(), 60_000);
-        let sum: i64 = numbers(&of_a, "balance").iter().chain(&numbers(&of_b, "balance")).sum();
+        let sum: i64 = numbers(&of_a, "balance")
+            .iter()
+            .chain(&numbers(&of_b, "balance"))
+            .sum();
         assert_eq!(sum, 120_000 * 100);
     }
     stop.store(true, Ordering::Relaxed);
@@ -53,9 +60,15 @@ async fn tables_agree_with_each_other_while_a_writer_runs() {
 #[tokio::test]
 async fn a_table_emptied_or_rewritten_after_the_snapshot_is_planned_anew() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g")
+        .await;
     let read = request(&rig.table("public.t").await);
-    for rewriting in ["TRUNCATE t", "VACUUM FULL t", "ALTER TABLE t ALTER COLUMN id TYPE int8", "DROP TABLE t; CREATE TABLE t (id int)"] {
+    for rewriting in [
+        "TRUNCATE t",
+        "VACUUM FULL t",
+        "ALTER TABLE t ALTER COLUMN id TYPE int8",
+        "DROP TABLE t; CREATE TABLE t (id int)",
+    ] {
         let snapshot = rig.snapshot().await;
         rig.run(rewriting).await;
         let error = snapshot.plan(&read).await.unwrap_err();
@@ -67,7 +80,8 @@ async fn a_table_emptied_or_rewritten_after_the_snapshot_is_planned_anew() {
 #[tokio::test]
 async fn a_planned_table_cannot_be_dropped_until_the_snapshot_is_let_go() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g")
+        .await;
     let snapshot = rig.snapshot().await;
     let read = request(&rig.table("public.t").await);
     snapshot.plan(&read).await.unwrap();
@@ -84,19 +98,28 @@ async fn a_planned_table_cannot_be_dropped_until_the_snapshot_is_let_go() {
 async fn a_table_that_fails_to_plan_does_not_spoil_the_snapshot_for_others() {
     let rig = Rig::new().await;
     rig.run("CREATE TABLE good AS SELECT 1 AS id; CREATE TABLE bad AS SELECT 1 AS id; CREATE VIEW broken AS SELECT 1 / (id - 1) AS x FROM good").await;
-    let (good, bad) = (request(&rig.table("public.good").await), request(&rig.table("public.bad").await));
+    let (good, bad) = (
+        request(&rig.table("public.good").await),
+        request(&rig.table("public.bad").await),
+    );
     let snapshot = rig.snapshot().await;
     snapshot.plan(&good).await.unwrap();
     rig.run("DROP TABLE bad").await;
     for _ in 0..3 {
         assert_eq!(snapshot.plan(&bad).await.unwrap_err().kind, Kind::Missing);
     }
-    let broken = read_all(&snapshot, request(&rig.table("public.broken").await)).await.unwrap_err();
+    let broken = read_all(&snapshot, request(&rig.table("public.broken").await))
+        .await
+        .unwrap_err();
     assert_eq!(broken.kind, Kind::Data, "{broken}");
     let (_, batches) = read_all(&snapshot, good.clone()).await.unwrap();
     assert_eq!(numbers(&batches, "id"), [1]);
     // What the first plan locked is still held.
-    assert!(rig.attempt("SET lock_timeout = '100ms'; DROP TABLE good CASCADE").await.is_err());
+    assert!(
+        rig.attempt("SET lock_timeout = '100ms'; DROP TABLE good CASCADE")
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -109,16 +132,27 @@ async fn a_snapshot_whose_holder_died_is_asked_for_anew() {
     rig.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tideway reading'").await;
     let read = Arc::new(read);
     let stream = snapshot.clone().read(read.clone(), scan.parts[0].clone());
-    let error = futures::TryStreamExt::try_collect::<Vec<_>>(stream).await.unwrap_err();
+    let error = futures::TryStreamExt::try_collect::<Vec<_>>(stream)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
-    assert_eq!(snapshot.plan(&read).await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(
+        snapshot.plan(&read).await.unwrap_err().kind,
+        Kind::Unavailable
+    );
 }
 
 #[tokio::test]
 async fn change_detection_is_told_to_be_unbuilt() {
     let rig = Rig::new().await;
-    let connection = rig.connect(json!({"change_detection": true})).await.unwrap();
+    let connection = rig
+        .connect(json!({"change_detection": true}))
+        .await
+        .unwrap();
     let source = connection.roles().source.unwrap();
     let error = source.open(&json!({})).await.err().unwrap();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Unsupported, Some("change_detection")));
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Unsupported, Some("change_detection"))
+    );
 }

@@ -6,7 +6,8 @@ use tideway_core::{Connection, Error, Kind};
 use crate::read_rig::*;
 
 fn file(name: &str) -> String {
-    let path = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run through `make test`"));
+    let path = std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run through `make test`"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -31,20 +32,35 @@ async fn require_encrypts_and_asks_for_no_name() {
     assert_eq!(encrypted, "t");
     drop(connection);
     // As libpq does: an authority that is given is asked.
-    let error = outcome(&rig, json!({"sslmode": "require", "ca_cert": stranger()})).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("sslmode")), "{error}");
+    let error = outcome(&rig, json!({"sslmode": "require", "ca_cert": stranger()}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("sslmode")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn verify_ca_checks_the_authority_but_not_the_name() {
     let rig = Rig::new().await;
-    outcome(&rig, json!({"sslmode": "verify-ca", "ca_cert": authority()})).await.unwrap();
+    outcome(
+        &rig,
+        json!({"sslmode": "verify-ca", "ca_cert": authority()}),
+    )
+    .await
+    .unwrap();
     for settings in [
         json!({"sslmode": "verify-ca", "ca_cert": stranger()}),
         json!({"sslmode": "verify-ca"}),
     ] {
         let error = outcome(&rig, settings).await.unwrap_err();
-        assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("sslmode")), "{error}");
+        assert_eq!(
+            (error.kind, error.blamed_field()),
+            (Kind::Config, Some("sslmode")),
+            "{error}"
+        );
         assert!(error.what().contains("not trusted"), "{error}");
     }
 }
@@ -52,10 +68,26 @@ async fn verify_ca_checks_the_authority_but_not_the_name() {
 #[tokio::test]
 async fn verify_full_checks_the_name_too() {
     let rig = Rig::new().await;
-    outcome(&rig, json!({"host": "localhost", "sslmode": "verify-full", "ca_cert": authority()})).await.unwrap();
-    let error = outcome(&rig, json!({"host": "127.0.0.1", "sslmode": "verify-full", "ca_cert": authority()})).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("sslmode")));
-    assert!(error.what().contains("not made out to 127.0.0.1"), "{error}");
+    outcome(
+        &rig,
+        json!({"host": "localhost", "sslmode": "verify-full", "ca_cert": authority()}),
+    )
+    .await
+    .unwrap();
+    let error = outcome(
+        &rig,
+        json!({"host": "127.0.0.1", "sslmode": "verify-full", "ca_cert": authority()}),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("sslmode"))
+    );
+    assert!(
+        error.what().contains("not made out to 127.0.0.1"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -71,7 +103,11 @@ async fn a_client_certificate_signs_in_without_a_password() {
     let mut without = settings;
     without["client_certs"] = false.into();
     let error = outcome(&rig, without).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Auth, Some("client_certificate")), "{error}");
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Auth, Some("client_certificate")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -88,8 +124,14 @@ async fn a_server_without_tls_is_told_by_sslmode() {
             let _ = stream.write_all(b"N").await;
         }
     });
-    let error = outcome(&rig, json!({"port": port, "sslmode": "require"})).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("sslmode")), "{error}");
+    let error = outcome(&rig, json!({"port": port, "sslmode": "require"}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("sslmode")),
+        "{error}"
+    );
 }
 
 /// The client's own certificate is a valid one that signed nothing.

@@ -20,7 +20,9 @@ async fn ids(rig: &Rig, cursor: Option<Cursor>) -> (Cursor, Vec<i64>) {
 
 /// A session of its own, in a transaction.
 async fn transaction(rig: &Rig) -> tokio_postgres::Client {
-    let (client, driver) = tokio_postgres::connect(rig.url.as_str(), NoTls).await.unwrap();
+    let (client, driver) = tokio_postgres::connect(rig.url.as_str(), NoTls)
+        .await
+        .unwrap();
     tokio::spawn(driver);
     client.batch_execute("BEGIN").await.unwrap();
     client
@@ -47,8 +49,11 @@ async fn a_row_that_commits_late_is_read_by_the_next_run() {
     orders(&rig).await;
     let (cursor, _) = ids(&rig, None).await;
     let late = transaction(&rig).await;
-    late.batch_execute("INSERT INTO orders VALUES (10, now())").await.unwrap();
-    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())").await;
+    late.batch_execute("INSERT INTO orders VALUES (10, now())")
+        .await
+        .unwrap();
+    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())")
+        .await;
     let (cursor, read) = ids(&rig, Some(cursor)).await;
     assert_eq!(read, [2, 3, 11]);
     late.batch_execute("COMMIT").await.unwrap();
@@ -66,9 +71,12 @@ async fn a_transaction_that_has_not_written_yet_is_waited_for_too() {
     let (cursor, _) = ids(&rig, None).await;
     let late = transaction(&rig).await;
     late.batch_execute("SELECT now()").await.unwrap();
-    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())").await;
+    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())")
+        .await;
     let (cursor, _) = ids(&rig, Some(cursor)).await;
-    late.batch_execute("INSERT INTO orders VALUES (10, now()); COMMIT").await.unwrap();
+    late.batch_execute("INSERT INTO orders VALUES (10, now()); COMMIT")
+        .await
+        .unwrap();
     let (_, read) = ids(&rig, Some(cursor)).await;
     assert!(read.contains(&10), "{read:?}");
 }
@@ -79,8 +87,11 @@ async fn a_short_transaction_costs_a_moment_and_no_overlap() {
     orders(&rig).await;
     let (cursor, _) = ids(&rig, None).await;
     let late = transaction(&rig).await;
-    late.batch_execute("INSERT INTO orders VALUES (10, now())").await.unwrap();
-    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())").await;
+    late.batch_execute("INSERT INTO orders VALUES (10, now())")
+        .await
+        .unwrap();
+    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())")
+        .await;
     let commit = tokio::spawn(async move {
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         late.batch_execute("COMMIT").await.unwrap();
@@ -103,11 +114,16 @@ async fn a_role_that_sees_no_starts_of_others_misses_nothing() {
     let mut cursor = None;
     let mut seen = Vec::new();
     let late = transaction(&rig).await;
-    late.batch_execute("INSERT INTO orders VALUES (10, now())").await.unwrap();
-    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())").await;
+    late.batch_execute("INSERT INTO orders VALUES (10, now())")
+        .await
+        .unwrap();
+    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())")
+        .await;
     for round in 0..2 {
         let snapshot = source.open(&serde_json::json!({})).await.unwrap();
-        let (scan, batches) = read_all(&snapshot, tracked(&table, "at", cursor)).await.unwrap();
+        let (scan, batches) = read_all(&snapshot, tracked(&table, "at", cursor))
+            .await
+            .unwrap();
         cursor = scan.cursor;
         seen.extend(numbers(&batches, "id"));
         if round == 0 {
@@ -130,8 +146,12 @@ async fn a_prepared_transaction_holds_the_start_back() {
     }
     let (cursor, _) = ids(&rig, None).await;
     let name = rig.url.path().trim_start_matches('/').to_owned();
-    rig.run(&format!("BEGIN; INSERT INTO orders VALUES (10, now()); PREPARE TRANSACTION '{name}'")).await;
-    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())").await;
+    rig.run(&format!(
+        "BEGIN; INSERT INTO orders VALUES (10, now()); PREPARE TRANSACTION '{name}'"
+    ))
+    .await;
+    rig.run("INSERT INTO orders VALUES (11, clock_timestamp())")
+        .await;
     let (cursor, _) = ids(&rig, Some(cursor)).await;
     rig.run(&format!("COMMIT PREPARED '{name}'")).await;
     let (_, read) = ids(&rig, Some(cursor)).await;
@@ -143,7 +163,12 @@ async fn values_beyond_all_others_do_not_end_the_reading() {
     let rig = Rig::new().await;
     for (sql_type, usual, beyond, next) in [
         ("timestamptz", "'2024-01-01'", "'infinity'", "'2024-01-02'"),
-        ("timestamptz", "'2024-01-01'", "'2999-01-01'", "'2024-01-02'"),
+        (
+            "timestamptz",
+            "'2024-01-01'",
+            "'2999-01-01'",
+            "'2024-01-02'",
+        ),
         ("timestamp", "'2024-01-01'", "'2999-01-01'", "'2024-01-02'"),
         ("date", "'2024-01-01'", "'infinity'", "'2024-01-02'"),
         ("float8", "1", "'NaN'", "2"),
@@ -174,7 +199,11 @@ async fn every_comparable_type_can_be_tracked() {
         ("text", "'Z'", "'a'"),
         ("varchar(9)", "'it''s'", "'z'"),
         ("date", "'0100-01-01 BC'", "'2024-01-01'"),
-        ("timestamp", "'2024-01-01 00:00:00.000001'", "'2024-01-01 00:00:00.000002'"),
+        (
+            "timestamp",
+            "'2024-01-01 00:00:00.000001'",
+            "'2024-01-01 00:00:00.000002'",
+        ),
     ] {
         rig.run(&format!(
             "DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, v {sql_type}); INSERT INTO t VALUES (1, {low}), (2, {high})"
@@ -189,25 +218,41 @@ async fn every_comparable_type_can_be_tracked() {
 #[tokio::test]
 async fn what_cannot_be_tracked_is_refused_by_field() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t (id int PRIMARY KEY, j jsonb, u uuid, b bool)").await;
+    rig.run("CREATE TABLE t (id int PRIMARY KEY, j jsonb, u uuid, b bool)")
+        .await;
     let table = rig.table("public.t").await;
     let snapshot = rig.snapshot().await;
     for column in ["j", "u", "b"] {
-        let error = snapshot.plan(&tracked(&table, column, None)).await.unwrap_err();
-        assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("tracking_field")), "{column}");
+        let error = snapshot
+            .plan(&tracked(&table, column, None))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind, error.blamed_field()),
+            (Kind::Config, Some("tracking_field")),
+            "{column}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_cursor_of_another_type_asks_for_a_resync() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')").await;
+    rig.run("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')")
+        .await;
     let (cursor, _) = rig.track("public.t", "v", None).await;
-    rig.run("ALTER TABLE t ALTER COLUMN v TYPE int USING 5").await;
+    rig.run("ALTER TABLE t ALTER COLUMN v TYPE int USING 5")
+        .await;
     let read = tracked(&rig.table("public.t").await, "v", Some(cursor));
     let error = rig.snapshot().await.plan(&read).await.unwrap_err();
-    assert_eq!((error.kind, error.blamed_field()), (Kind::Config, Some("tracking_field")));
-    assert!(!error.what().contains("'x'") && !error.what().contains("\"x\""), "{error}");
+    assert_eq!(
+        (error.kind, error.blamed_field()),
+        (Kind::Config, Some("tracking_field"))
+    );
+    assert!(
+        !error.what().contains("'x'") && !error.what().contains("\"x\""),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -230,7 +275,8 @@ async fn few_changed_rows_are_found_by_the_index() {
 #[tokio::test]
 async fn deleted_maxima_do_not_turn_the_cursor_back() {
     let rig = Rig::new().await;
-    rig.run("CREATE TABLE t AS SELECT g AS id, g::int8 AS v FROM generate_series(1, 10) g").await;
+    rig.run("CREATE TABLE t AS SELECT g AS id, g::int8 AS v FROM generate_series(1, 10) g")
+        .await;
     let (cursor, _) = rig.track("public.t", "v", None).await;
     rig.run("DELETE FROM t WHERE id > 5").await;
     let (cursor, batches) = rig.track("public.t", "v", Some(cursor)).await;

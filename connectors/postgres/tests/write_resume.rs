@@ -144,14 +144,14 @@ async fn a_full_disk_is_told_as_such_and_nothing_lands() {
     let rig = Rig::new().await;
     let table = rig.begin(people(Write::Append)).await;
     rig.run(
-        "CREATE FUNCTION shop.full() RETURNS trigger LANGUAGE plpgsql AS \
+        "CREATE FUNCTION shop.no_room() RETURNS trigger LANGUAGE plpgsql AS \
          $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$; \
-         CREATE TRIGGER full BEFORE INSERT ON shop._tideway_loads EXECUTE FUNCTION shop.full()",
+         CREATE TRIGGER no_room BEFORE INSERT ON shop._tideway_loads EXECUTE FUNCTION shop.no_room()",
     )
     .await;
     let error = try_land(table.as_ref(), "1", rows(&ONE)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Full, "{error}");
-    rig.run("DROP TRIGGER full ON shop._tideway_loads").await;
+    rig.run("DROP TRIGGER no_room ON shop._tideway_loads").await;
     let mut lane = table.lane().await.unwrap();
     lane.commit("1").await.unwrap();
     assert_eq!(table.finish().await.unwrap(), did(0, 0, 0, 0));

@@ -450,9 +450,7 @@ async fn a_row_larger_than_a_message_passes() {
         rig.load(people(SOFT), rows(&rows_of_size)).await,
         did(3, 0, 0, 0)
     );
-    let found = format!(
-        "SELECT length(name), md5(name) = md5(repeat('0123456789abcdef', 400000)) FROM shop.people WHERE id = 2"
-    );
+    let found = "SELECT length(name), md5(name) = md5(repeat('0123456789abcdef', 400000)) FROM shop.people WHERE id = 2".to_owned();
     assert_eq!(rig.one(&found).await, "6400000|t");
     assert_eq!(
         rig.load(people(SOFT), rows(&rows_of_size)).await,

@@ -7,8 +7,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Params, Row, Rows, Statement, ffi,
-    types::FromSql,
+    Connection, ErrorCode, OpenFlags, Params, Row, Rows, Statement, ffi, types::FromSql,
 };
 use tideway_core::{CheckReport, Error, Kind, Result};
 

@@ -13,11 +13,6 @@ use tideway_core::{
 
 use crate::support::*;
 
-const HARD: Write = Write::Merge {
-    complete: true,
-    deletes: Deletes::Hard,
-};
-
 /// A load of `id` and one column `c`.
 fn load_c(logical: LogicalType, write: Write) -> Load {
     let columns = vec![Column::new("id", Int64), Column::new("c", logical)];

@@ -1,14 +1,18 @@
 //! The connector against real files.
 
+#![allow(clippy::type_complexity, reason = "tables of cases")]
+
 mod check;
+mod crash;
 mod discovery;
 mod errors;
 mod evolution;
 mod loading;
 mod memory;
 mod reading;
+mod resuming;
 mod round_trip;
 mod settings;
-mod speed;
 mod support;
+mod target;
 mod tracking;

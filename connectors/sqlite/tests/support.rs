@@ -18,7 +18,9 @@ use tideway_core::{
     Batch, Catalog, Column, Connection, Connector, Cursor, LogicalType, Note, Result, Table,
     WriteMode,
     connector::ConnectCx,
-    destination::{Destination, Disposition, Load, Outcome, TableLoad, TargetTable, Write},
+    destination::{
+        Deletes, Destination, Disposition, Load, Outcome, TableLoad, TargetTable, Write,
+    },
     schema::arrow_schema,
     source::{Read, Scope, Snapshot, Source, Tracking},
 };
@@ -271,4 +273,37 @@ pub fn counts(outcome: &Outcome) -> [u64; 4] {
         outcome.deleted,
         outcome.unchanged,
     ]
+}
+
+pub const SOFT: Write = Write::Merge {
+    complete: true,
+    deletes: Deletes::Soft,
+};
+pub const HARD: Write = Write::Merge {
+    complete: true,
+    deletes: Deletes::Hard,
+};
+pub const PARTIAL: Write = Write::Merge {
+    complete: false,
+    deletes: Deletes::Soft,
+};
+
+/// A target with rows 1 to 3, as an earlier load of the same kind left it.
+pub async fn filled(write: Write) -> File {
+    let file = File::absent();
+    let first = load(write, Disposition::Retain);
+    let rows = person_rows(&[(1, "ann"), (2, "bob"), (3, "cid")]);
+    let outcome = run_load(&file, &first, vec![rows]).await.unwrap();
+    assert_eq!(counts(&outcome), [3, 0, 0, 0]);
+    assert!(outcome.place.starts_with("t in /") && outcome.place.ends_with("shop.db"));
+    file
+}
+
+pub fn names(file: &File) -> Vec<String> {
+    file.texts("SELECT id || ' ' || name FROM t ORDER BY 1")
+}
+
+pub fn no_leftovers(file: &File) {
+    let tables = file.texts("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1");
+    assert_eq!(tables, ["_tideway_loads", "t"]);
 }

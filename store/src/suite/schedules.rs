@@ -158,7 +158,7 @@ async fn a_changed_schedule_is_planned_once(site: &Site) {
         .await
         .unwrap();
     let unplanned = schedules.unplanned(10).await.unwrap();
-    assert_eq!(unplanned, [made.clone()]);
+    assert_eq!(unplanned, std::slice::from_ref(&made));
     let changed = schedules
         .update(organization, sync, made.id, &shop.author, &hourly(false))
         .await

@@ -90,7 +90,10 @@ impl Remote {
         }
         url.set_fragment(None);
         if !config.parameters.is_empty() {
-            let pairs = config.parameters.iter().map(|pair| (&pair.name, &pair.value));
+            let pairs = config
+                .parameters
+                .iter()
+                .map(|pair| (&pair.name, &pair.value));
             url.query_pairs_mut().extend_pairs(pairs);
         }
         Ok(Remote {
@@ -102,7 +105,11 @@ impl Remote {
 
     /// The file's name without what may be secret.
     pub fn shown(&self) -> String {
-        format!("{}{}", self.url.host_str().unwrap_or_default(), self.url.path())
+        format!(
+            "{}{}",
+            self.url.host_str().unwrap_or_default(),
+            self.url.path()
+        )
     }
 
     /// Begins a download. `None` if the server still has the version `unless`.
@@ -125,7 +132,9 @@ impl Remote {
     async fn follow(&self, unless: Option<&str>) -> Result<Response> {
         let mut url = self.url.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = client()?.get(url.clone()).header("accept", "text/csv, */*;q=0.5");
+            let mut request = client()?
+                .get(url.clone())
+                .header("accept", "text/csv, */*;q=0.5");
             if url.origin() == self.url.origin() {
                 request = self.signed(request).await?;
             }
@@ -133,7 +142,8 @@ impl Remote {
                 request = request.header(IF_NONE_MATCH, version);
             }
             let response = request.send().await.map_err(|error| self.failed(error))?;
-            if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
+            if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED
+            {
                 return Ok(response);
             }
             let target = text_of(response.headers(), LOCATION.as_str());
@@ -141,7 +151,8 @@ impl Remote {
             url = next
                 .filter(|next| matches!(next.scheme(), "http" | "https"))
                 .ok_or_else(|| {
-                    Error::unavailable(format!("{} redirects to nowhere", self.shown())).field("url")
+                    Error::unavailable(format!("{} redirects to nowhere", self.shown()))
+                        .field("url")
                 })?;
         }
         Err(Error::config(format!("{} redirects too often", self.shown())).field("url"))
@@ -177,12 +188,15 @@ impl Remote {
         }
         let kind = text_of(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
         if kind.starts_with("text/html") {
-            return Err(Error::data(format!("{} is a web page, not a CSV file", self.shown()))
-                .field("url")
-                .hint("check the address; a page to sign in looks like this too"));
+            return Err(
+                Error::data(format!("{} is a web page, not a CSV file", self.shown()))
+                    .field("url")
+                    .hint("check the address; a page to sign in looks like this too"),
+            );
         }
         let headers = response.headers();
-        let version = text_of(headers, ETAG.as_str()).or_else(|| text_of(headers, LAST_MODIFIED.as_str()));
+        let version =
+            text_of(headers, ETAG.as_str()).or_else(|| text_of(headers, LAST_MODIFIED.as_str()));
         Ok(Some(Download {
             version,
             size: response.content_length(),
@@ -245,7 +259,12 @@ impl Remote {
         if !status.is_success() {
             let what = format!("the token endpoint answers {}", status.as_u16());
             return Err(match status.as_u16() {
-                429 => Error::new(Kind::RateLimited { after: retry_after(response.headers()) }, what),
+                429 => Error::new(
+                    Kind::RateLimited {
+                        after: retry_after(response.headers()),
+                    },
+                    what,
+                ),
                 500..=599 => Error::unavailable(what).field("auth.oauth.token_endpoint"),
                 404 => Error::missing(what).field("auth.oauth.token_endpoint"),
                 _ => Error::auth(what).field("auth.oauth.client_secret"),
@@ -305,7 +324,11 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let at = DateTime::parse_from_rfc2822(text.trim()).ok()?;
-    Some((at.with_timezone(&Utc) - Utc::now()).to_std().unwrap_or_default())
+    Some(
+        (at.with_timezone(&Utc) - Utc::now())
+            .to_std()
+            .unwrap_or_default(),
+    )
 }
 
 impl Download {

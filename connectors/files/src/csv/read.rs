@@ -92,7 +92,9 @@ impl CsvConnection {
 
 impl RemoteTable {
     fn looked(&self) -> MutexGuard<'_, Looked> {
-        self.looked.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.looked
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     fn dialect(&self) -> Dialect {
@@ -105,9 +107,8 @@ impl RemoteTable {
 
     async fn download(&self) -> Result<Download> {
         let download = self.remote.get(None).await?;
-        download.ok_or_else(|| {
-            Error::unavailable(format!("{} gives no content", self.remote.shown()))
-        })
+        download
+            .ok_or_else(|| Error::unavailable(format!("{} gives no content", self.remote.shown())))
     }
 
     fn input(&self, download: Download) -> Result<Input> {
@@ -173,7 +174,10 @@ impl RemoteTable {
         if let (Some(planned), Some(now)) = (version, download.version.as_deref())
             && planned != now
         {
-            return Err(Error::drift(format!("{} has changed meanwhile", self.remote.shown())));
+            return Err(Error::drift(format!(
+                "{} has changed meanwhile",
+                self.remote.shown()
+            )));
         }
         let _runtime = handle.enter();
         let input = self.input(download)?;
@@ -211,10 +215,20 @@ impl Connection for CsvConnection {
                 return report;
             }
         };
-        let size = download.size.map_or("size unknown".to_owned(), |size| format!("{size} bytes"));
+        let size = download
+            .size
+            .map_or("size unknown".to_owned(), |size| format!("{size} bytes"));
         report.pass("reach", size);
-        match self.remote.infer(download, CHECK_BYTES).await.and_then(|found| self.remote.table(&found)) {
-            Ok(table) => report.pass("read the first rows", format!("{} fields", table.columns.len())),
+        match self
+            .remote
+            .infer(download, CHECK_BYTES)
+            .await
+            .and_then(|found| self.remote.table(&found))
+        {
+            Ok(table) => report.pass(
+                "read the first rows",
+                format!("{} fields", table.columns.len()),
+            ),
             Err(error) => report.fail("read the first rows", &error),
         }
         report
@@ -224,7 +238,11 @@ impl Connection for CsvConnection {
 #[async_trait]
 impl Source for CsvConnection {
     async fn discover(&self, scope: &Scope) -> Result<Catalog> {
-        if scope.tables.as_ref().is_some_and(|ids| !ids.contains(&self.remote.name)) {
+        if scope
+            .tables
+            .as_ref()
+            .is_some_and(|ids| !ids.contains(&self.remote.name))
+        {
             return Ok(Catalog::default());
         }
         let found = self.remote.look().await?;
@@ -243,7 +261,12 @@ struct CsvSnapshot(Arc<RemoteTable>);
 fn wanted(read: &Read, columns: Vec<Column>) -> Wanted {
     Wanted {
         columns,
-        known: read.table.columns.iter().map(|column| column.name.clone()).collect(),
+        known: read
+            .table
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect(),
         batch_bytes: read.batch_bytes,
         own: false,
     }
@@ -260,7 +283,10 @@ impl Snapshot for CsvSnapshot {
             let column = track::tracking_column(read, &tracking.column)?.clone();
             let (table, planned) = (self.0.clone(), version.clone());
             let wanted = wanted(read, vec![column.clone()]);
-            let prior = tracking.cursor.as_ref().and_then(|cursor| cursor.from.clone());
+            let prior = tracking
+                .cursor
+                .as_ref()
+                .and_then(|cursor| cursor.from.clone());
             let next = blocking(move || {
                 let mut decoder = table.open(planned.as_deref(), &wanted, &Handle::current())?;
                 track::cursor(&column, prior, &mut || {
@@ -271,8 +297,10 @@ impl Snapshot for CsvSnapshot {
             let next = next.await;
             cursor = Some(next.inspect_err(|error| self.0.note_drift(error))?);
         }
-        let spec = serde_json::to_value(Spec { version: version.clone() })
-            .map_err(|error| Error::bug("a part cannot be written down").because(error))?;
+        let spec = serde_json::to_value(Spec {
+            version: version.clone(),
+        })
+        .map_err(|error| Error::bug("a part cannot be written down").because(error))?;
         let part = Part {
             id: version.unwrap_or_else(|| self.0.name.clone()),
             spec,
@@ -296,7 +324,9 @@ impl Snapshot for CsvSnapshot {
             let opened = table.open(spec.version.as_deref(), &wanted, &Handle::current());
             let mut decoder = opened.inspect_err(|error| table.note_drift(error))?;
             while left > 0
-                && let Some(batch) = decoder.next().inspect_err(|error| table.note_drift(error))?
+                && let Some(batch) = decoder
+                    .next()
+                    .inspect_err(|error| table.note_drift(error))?
             {
                 let batch = match &above {
                     Some(above) => above.keep(batch)?,

@@ -61,9 +61,11 @@ impl Connector for FilesConnector {
         let layout = Layout::new(&form::parse(configuration)?)?;
         let path = PathBuf::from(config.path.trim());
         if !path.is_absolute() {
-            return Err(Error::config("the folder's path does not begin at the root")
-                .field("path")
-                .hint("write the whole path, such as /var/data/exports"));
+            return Err(
+                Error::config("the folder's path does not begin at the root")
+                    .field("path")
+                    .hint("write the whole path, such as /var/data/exports"),
+            );
         }
         Ok(Arc::new(FileConnection::local(path, layout)))
     }

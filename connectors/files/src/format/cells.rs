@@ -127,7 +127,9 @@ impl Cells {
                 put(value.and_then(|v| v.to_i128()), |v| b.append_value(v))
             }
             Cells::Decimal256(b, precision, scale) => {
-                put(number::decimal(text, *precision, *scale), |v| b.append_value(v))
+                put(number::decimal(text, *precision, *scale), |v| {
+                    b.append_value(v)
+                })
             }
             Cells::Text(b) => {
                 b.append_value(text);

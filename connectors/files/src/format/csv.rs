@@ -86,7 +86,10 @@ pub fn infer(input: Input, file: &str, dialect: Dialect, most_bytes: u64) -> Res
     let (mut records, names, mut pending) = open(input, file, dialect)?;
     let width = names.len();
     let mut found = Sightings {
-        columns: names.into_iter().map(|name| (name, Default::default())).collect(),
+        columns: names
+            .into_iter()
+            .map(|name| (name, Default::default()))
+            .collect(),
         ..Sightings::default()
     };
     loop {
@@ -204,8 +207,10 @@ pub fn misfit(file: &str, place: &str, column: &Column) -> Error {
 
 /// A field that the table did not have when its schema was read.
 pub fn new_field(file: &str, name: &str) -> Error {
-    Error::drift(format!("{file} has a field {name} that the table's schema lacks"))
-        .hint("refresh the connection's schemas")
+    Error::drift(format!(
+        "{file} has a field {name} that the table's schema lacks"
+    ))
+    .hint("refresh the connection's schemas")
 }
 
 fn words(logical: LogicalType) -> String {

@@ -82,8 +82,12 @@ impl Seen {
             self.float |= number::special(text).is_some();
             return;
         };
-        self.whole = self.whole.max(u16::try_from(form.whole).unwrap_or(u16::MAX));
-        self.scale = self.scale.max(u16::try_from(form.scale).unwrap_or(u16::MAX));
+        self.whole = self
+            .whole
+            .max(u16::try_from(form.whole).unwrap_or(u16::MAX));
+        self.scale = self
+            .scale
+            .max(u16::try_from(form.scale).unwrap_or(u16::MAX));
         match form.float {
             true => self.float = true,
             false if form.scale > 0 => self.fraction = true,
@@ -227,7 +231,10 @@ mod tests {
         assert_eq!(of(&["2024-01-31"]), Date);
         assert_eq!(of(&["2024-02-31"]), Text);
         assert_eq!(of(&["2024-01-31", "2024-01-31 10:00:00"]), Timestamp);
-        assert_eq!(of(&["2024-01-31T10:00:00Z", "2024-01-31 12:00:00+02"]), TimestampTz);
+        assert_eq!(
+            of(&["2024-01-31T10:00:00Z", "2024-01-31 12:00:00+02"]),
+            TimestampTz
+        );
         assert_eq!(of(&["2024-01-31T10:00:00Z", "2024-01-31T10:00:00"]), Text);
         assert_eq!(of(&["1", "x"]), Text);
         assert_eq!(of(&["1", "true"]), Text);

@@ -122,8 +122,11 @@ pub struct JsonDecoder {
 
 impl JsonDecoder {
     pub fn open(input: Input, file: &str, wanted: &Wanted) -> Result<Self> {
-        let mut places: HashMap<String, Option<usize>> =
-            wanted.known.iter().map(|name| (name.clone(), None)).collect();
+        let mut places: HashMap<String, Option<usize>> = wanted
+            .known
+            .iter()
+            .map(|name| (name.clone(), None))
+            .collect();
         for (place, column) in wanted.columns.iter().enumerate() {
             places.insert(column.name.clone(), Some(place));
         }
@@ -297,13 +300,9 @@ fn is_bare(logical: LogicalType, value: &[u8]) -> bool {
         L::Boolean | L::Int16 | L::Int32 | L::Int64 | L::UInt64 | L::Json => true,
         L::Decimal { .. } => true,
         // Words like NaN are no JSON numbers, nor is what else a numeric's text may be.
-        L::Float32 | L::Float64 | L::Numeric => {
-            std::str::from_utf8(value).is_ok_and(|text| {
-                !text.starts_with('.')
-                    && !text.starts_with("-.")
-                    && super::number::form(text).is_some()
-            })
-        }
+        L::Float32 | L::Float64 | L::Numeric => std::str::from_utf8(value).is_ok_and(|text| {
+            !text.starts_with('.') && !text.starts_with("-.") && super::number::form(text).is_some()
+        }),
         _ => false,
     }
 }

@@ -49,7 +49,9 @@ fn day_number(year: i64, month: u8, day: u8) -> i64 {
 fn days_in_month(year: i64, month: u8) -> u8 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) => {
+        2 if year.rem_euclid(4) == 0
+            && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0) =>
+        {
             29
         }
         2 => 28,
@@ -227,14 +229,25 @@ mod tests {
         assert_eq!(parse_date("2023-02-29"), None);
         assert_eq!(shown(|out| print_date(-1, out)), "1969-12-31");
         assert_eq!(shown(|out| print_date(-735_529, out)), "-0044-03-15");
-        assert_eq!(parse_stamp("1970-01-01 00:00:01"), Some(Stamp::Local(1_000_000)));
+        assert_eq!(
+            parse_stamp("1970-01-01 00:00:01"),
+            Some(Stamp::Local(1_000_000))
+        );
         assert_eq!(
             parse_stamp("1970-01-01T02:00:00.5+02:00"),
             Some(Stamp::Zoned(500_000))
         );
-        assert_eq!(parse_stamp("1970-01-01 00:00:00-0130"), Some(Stamp::Zoned(5_400_000_000)));
+        assert_eq!(
+            parse_stamp("1970-01-01 00:00:00-0130"),
+            Some(Stamp::Zoned(5_400_000_000))
+        );
         assert_eq!(parse_stamp("1970-01-01T00:00"), Some(Stamp::Local(0)));
-        for wrong in ["1970-01-01", "1970-01-01T24:00:00", "1970-01-01T00:00:00.1234567", "x"] {
+        for wrong in [
+            "1970-01-01",
+            "1970-01-01T24:00:00",
+            "1970-01-01T00:00:00.1234567",
+            "x",
+        ] {
             assert_eq!(parse_stamp(wrong), None, "{wrong}");
         }
         assert_eq!(parse_time("12:30:00.25"), Some(45_000_250_000));

@@ -54,9 +54,8 @@ pub fn form(text: &str) -> Option<Form> {
         at += 1 + sign + digits;
         float = true;
     }
-    let minus_zero = || {
-        unsigned.len() < text.len() && unsigned.iter().all(|byte| matches!(byte, b'0' | b'.'))
-    };
+    let minus_zero =
+        || unsigned.len() < text.len() && unsigned.iter().all(|byte| matches!(byte, b'0' | b'.'));
     (at == unsigned.len()).then(|| Form {
         whole: whole.max(1),
         scale,
@@ -67,9 +66,11 @@ pub fn form(text: &str) -> Option<Form> {
 /// An integer whose text is exactly what the value prints as.
 pub fn integer<T: TryFrom<i128>>(text: &str) -> Option<T> {
     match form(text)? {
-        Form { scale: 0, float: false, whole } if whole <= 38 => {
-            T::try_from(text.parse::<i128>().ok()?).ok()
-        }
+        Form {
+            scale: 0,
+            float: false,
+            whole,
+        } if whole <= 38 => T::try_from(text.parse::<i128>().ok()?).ok(),
         _ => None,
     }
 }
@@ -121,10 +122,18 @@ pub fn decimal(text: &str, precision: u8, scale: i8) -> Option<i256> {
     // A negative scale says that so many digits before the point are zeros.
     let cut = usize::from(scale.min(0).unsigned_abs()).min(whole.len());
     let (whole, zeros) = whole.split_at(whole.len() - cut);
-    if dropped.bytes().chain(zeros.bytes()).any(|digit| digit != b'0') {
+    if dropped
+        .bytes()
+        .chain(zeros.bytes())
+        .any(|digit| digit != b'0')
+    {
         return None;
     }
-    let significant = if whole == "0" { 0 } else { form.whole.min(whole.len()) };
+    let significant = if whole == "0" {
+        0
+    } else {
+        form.whole.min(whole.len())
+    };
     if significant + kept > usize::from(precision) {
         return None;
     }
@@ -171,18 +180,37 @@ mod tests {
 
     #[test]
     fn codes_are_not_numbers() {
-        for text in ["007", "+5", "1,5", "5.", "", "-", "1e", "0x1", "1_000", " 1", "."] {
+        for text in [
+            "007", "+5", "1,5", "5.", "", "-", "1e", "0x1", "1_000", " 1", ".",
+        ] {
             assert_eq!(form(text), None, "{text}");
         }
-        assert_eq!(form("-12.30"), Some(Form { whole: 2, scale: 2, float: false }));
-        assert_eq!(form(".5"), Some(Form { whole: 1, scale: 1, float: false }));
+        assert_eq!(
+            form("-12.30"),
+            Some(Form {
+                whole: 2,
+                scale: 2,
+                float: false
+            })
+        );
+        assert_eq!(
+            form(".5"),
+            Some(Form {
+                whole: 1,
+                scale: 1,
+                float: false
+            })
+        );
         assert!(form("-0").unwrap().float);
         assert!(form("1e5").unwrap().float);
     }
 
     #[test]
     fn a_float_is_only_taken_where_it_keeps_the_number() {
-        assert_eq!(float64("0.30000000000000004"), Some(0.300_000_000_000_000_04));
+        assert_eq!(
+            float64("0.30000000000000004"),
+            Some(0.300_000_000_000_000_04)
+        );
         assert_eq!(float64("0.3000000000000000401"), None);
         assert_eq!(float64("9007199254740993"), None);
         assert_eq!(float64("1e400"), None);

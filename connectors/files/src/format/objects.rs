@@ -124,9 +124,8 @@ impl Objects {
     }
 
     fn wrong(&self, what: &str) -> Error {
-        Error::data(format!("{}, line {}: {what}", self.file, self.line)).hint(
-            "the file has to hold JSON objects, one after the other or in one array",
-        )
+        Error::data(format!("{}, line {}: {what}", self.file, self.line))
+            .hint("the file has to hold JSON objects, one after the other or in one array")
     }
 
     fn fill(&mut self) -> Result<()> {
@@ -212,7 +211,10 @@ mod tests {
             assert_eq!(objects, expected);
             assert_eq!(found[1].0, 2);
         }
-        assert_eq!(all("{\n \"a\": {\"b\": 1}\n}\n\n{ }").unwrap()[1], (5, "{ }".to_owned()));
+        assert_eq!(
+            all("{\n \"a\": {\"b\": 1}\n}\n\n{ }").unwrap()[1],
+            (5, "{ }".to_owned())
+        );
         assert!(all("").unwrap().is_empty());
     }
 

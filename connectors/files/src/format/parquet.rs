@@ -183,7 +183,11 @@ impl ParquetDecoder {
         });
         let count = metadata.metadata().num_row_groups();
         let mut left: Vec<usize> = match groups {
-            Some(groups) => groups.iter().copied().filter(|group| *group < count).collect(),
+            Some(groups) => groups
+                .iter()
+                .copied()
+                .filter(|group| *group < count)
+                .collect(),
             None => (0..count).collect(),
         };
         left.reverse();
@@ -285,7 +289,10 @@ impl ParquetDecoder {
         let rows = RecordBatch::try_new(self.schema.clone(), arrays).map_err(|error| {
             Error::data(format!("{}: a required column has no value", self.file)).because(error)
         })?;
-        Ok(Batch { notes, ..Batch::of_rows(rows) })
+        Ok(Batch {
+            notes,
+            ..Batch::of_rows(rows)
+        })
     }
 }
 
@@ -360,9 +367,7 @@ impl ParquetEncoder {
             Some(Compression::None) => Codec::UNCOMPRESSED,
             Some(Compression::Gzip) => Codec::GZIP(GzipLevel::default()),
             // The lowest level: further ones cost more time than they save bytes.
-            None | Some(Compression::Zstd) => {
-                Codec::ZSTD(ZstdLevel::try_new(1).map_err(writing)?)
-            }
+            None | Some(Compression::Zstd) => Codec::ZSTD(ZstdLevel::try_new(1).map_err(writing)?),
         };
         let properties = WriterProperties::builder()
             .set_compression(codec)

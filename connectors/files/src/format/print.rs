@@ -84,7 +84,11 @@ impl<'a> Printer<'a> {
     pub fn print(&self, row: usize, out: &mut Vec<u8>) {
         match self {
             Printer::Boolean(array) => {
-                out.extend(if array.value(row) { &b"true"[..] } else { b"false" });
+                out.extend(if array.value(row) {
+                    &b"true"[..]
+                } else {
+                    b"false"
+                });
             }
             Printer::Int16(array) => display(array.value(row), out),
             Printer::Int32(array) => display(array.value(row), out),

@@ -117,11 +117,16 @@ impl Records {
             let record = &self.buffer[self.at..end];
             let quoted = self.fields.iter().any(|field| field.quoted);
             // Outside of quotes a line break ends the record.
-            let lines = if quoted { memchr_iter(b'\n', record).count() as u64 } else { 1 };
+            let lines = if quoted {
+                memchr_iter(b'\n', record).count() as u64
+            } else {
+                1
+            };
             self.next_line += lines.max(1);
             self.bytes += record.len() as u64;
             self.at = end;
-            let blank = matches!(self.fields.as_slice(), [only] if only.start == only.end && !only.quoted);
+            let blank =
+                matches!(self.fields.as_slice(), [only] if only.start == only.end && !only.quoted);
             if blank && !self.blank_is_a_row {
                 continue;
             }
@@ -147,11 +152,16 @@ impl Records {
                         false => Ok(None),
                     };
                 };
-                self.fields.push(Span { start: at + 1, end, quoted: true, doubled });
-                at = end + 1;
-                let separated = data.get(at).is_none_or(|byte| {
-                    *byte == self.delimiter || matches!(byte, b'\n' | b'\r')
+                self.fields.push(Span {
+                    start: at + 1,
+                    end,
+                    quoted: true,
+                    doubled,
                 });
+                at = end + 1;
+                let separated = data
+                    .get(at)
+                    .is_none_or(|byte| *byte == self.delimiter || matches!(byte, b'\n' | b'\r'));
                 if !separated {
                     return Err(Error::data(format!(
                         "{}, line {}: text follows a closing quote",
@@ -165,7 +175,12 @@ impl Records {
                 if length.is_none() && !self.at_end_of_file {
                     return Ok(None);
                 }
-                self.fields.push(Span { start: at, end, quoted: false, doubled: false });
+                self.fields.push(Span {
+                    start: at,
+                    end,
+                    quoted: false,
+                    doubled: false,
+                });
                 at = end;
             }
             match data.get(at) {
@@ -311,7 +326,10 @@ mod tests {
         let found = all(text).unwrap();
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for ((line, fields), (expected_line, expected)) in found.iter().zip(expected) {
-            assert_eq!((*line, fields.as_slice()), (expected_line, expected.map_strings().as_slice()));
+            assert_eq!(
+                (*line, fields.as_slice()),
+                (expected_line, expected.map_strings().as_slice())
+            );
         }
     }
 

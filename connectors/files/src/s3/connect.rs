@@ -30,9 +30,11 @@ const AMBIENT: [&str; 4] = [
 
 pub async fn open(config: &Config) -> Result<Place> {
     if config.enable_event_notifications == Some(true) {
-        return Err(Error::unsupported("reading by event notifications is not built")
-            .field("enable_event_notifications")
-            .hint("leave it off: new files are found in every run"));
+        return Err(
+            Error::unsupported("reading by event notifications is not built")
+                .field("enable_event_notifications")
+                .hint("leave it off: new files are found in every run"),
+        );
     }
     let (bucket, prefix) = bucket_and_prefix(&config.s3_bucket_name)?;
     let region = match config.s3_bucket_region.trim() {
@@ -54,7 +56,12 @@ pub async fn open(config: &Config) -> Result<Place> {
     let mut client = ClientOptions::new()
         .with_timeout(REQUEST_TIME)
         .with_connect_timeout(CONNECT_TIME);
-    if let Some(endpoint) = config.endpoint.as_deref().map(str::trim).filter(|e| !e.is_empty()) {
+    if let Some(endpoint) = config
+        .endpoint
+        .as_deref()
+        .map(str::trim)
+        .filter(|e| !e.is_empty())
+    {
         let url = url::Url::parse(endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
@@ -68,9 +75,12 @@ pub async fn open(config: &Config) -> Result<Place> {
             .with_endpoint(endpoint.trim_end_matches('/'))
             .with_virtual_hosted_style_request(false);
     }
-    let store = builder.with_client_options(client).build().map_err(|error| {
-        Error::config("the settings do not make up a connection").because(error)
-    })?;
+    let store = builder
+        .with_client_options(client)
+        .build()
+        .map_err(|error| {
+            Error::config("the settings do not make up a connection").because(error)
+        })?;
     let root = Path::parse(prefix).map_err(|error| {
         Error::config("the folder in the bucket's name cannot be used")
             .field("s3_bucket_name")
@@ -108,29 +118,51 @@ fn signed_in(config: &Config) -> Result<AmazonS3Builder> {
         return ambient(config);
     }
     let missing = |field: &str| Error::config(format!("{field} is missing")).field(field);
-    let key = config.aws_access_key_id.as_deref().map(str::trim).filter(|key| !key.is_empty());
-    let secret = config.aws_secret_access_key.as_ref().filter(|secret| !secret.is_empty());
+    let key = config
+        .aws_access_key_id
+        .as_deref()
+        .map(str::trim)
+        .filter(|key| !key.is_empty());
+    let secret = config
+        .aws_secret_access_key
+        .as_ref()
+        .filter(|secret| !secret.is_empty());
     let builder = AmazonS3Builder::new()
         .with_access_key_id(key.ok_or_else(|| missing("aws_access_key_id"))?)
-        .with_secret_access_key(secret.ok_or_else(|| missing("aws_secret_access_key"))?.expose());
-    Ok(match config.aws_session_token.as_ref().filter(|token| !token.is_empty()) {
-        Some(token) => builder.with_token(token.expose()),
-        None => builder,
-    })
+        .with_secret_access_key(
+            secret
+                .ok_or_else(|| missing("aws_secret_access_key"))?
+                .expose(),
+        );
+    Ok(
+        match config
+            .aws_session_token
+            .as_ref()
+            .filter(|token| !token.is_empty())
+        {
+            Some(token) => builder.with_token(token.expose()),
+            None => builder,
+        },
+    )
 }
 
 /// The credentials that the surroundings give: keys, a web identity (which can take on a
 /// role), or a container's.
 fn ambient(config: &Config) -> Result<AmazonS3Builder> {
     let given = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let unsupported = |what: &str, hint: &str| Err(Error::unsupported(what).field("auth_mode").hint(hint));
+    let unsupported =
+        |what: &str, hint: &str| Err(Error::unsupported(what).field("auth_mode").hint(hint));
     if !AMBIENT.iter().any(|name| given(name)) {
         return unsupported(
             "there are no AWS credentials in Tideway's surroundings to use a role with",
             "set auth_mode to access_key_and_secret, or run Tideway where AWS gives it a role",
         );
     }
-    let role = config.iam_role_arn.as_deref().map(str::trim).filter(|role| !role.is_empty());
+    let role = config
+        .iam_role_arn
+        .as_deref()
+        .map(str::trim)
+        .filter(|role| !role.is_empty());
     match role {
         None => Ok(AmazonS3Builder::from_env()),
         Some(role) if given(WEB_IDENTITY) => {

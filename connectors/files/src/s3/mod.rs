@@ -102,11 +102,18 @@ impl Connector for S3Connector {
             fill("aws_secret_access_key", url.password().map(decoded));
         }
         let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-        fill("s3_bucket_region", region.or_else(|| Some("us-east-1".to_owned())));
+        fill(
+            "s3_bucket_region",
+            region.or_else(|| Some("us-east-1".to_owned())),
+        );
         let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
         fill("endpoint", endpoint);
         let has_key = configuration.contains_key("aws_access_key_id");
-        let mode = if has_key { "access_key_and_secret" } else { "iam_role" };
+        let mode = if has_key {
+            "access_key_and_secret"
+        } else {
+            "iam_role"
+        };
         configuration.insert("auth_mode".into(), mode.into());
         Ok(Endpoint {
             configuration: configuration.into(),

@@ -12,9 +12,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use tideway_core::{
     Batch, Error, Ops, Result,
-    destination::{
-        Accepted, Durable, Lane, Load, Outcome, SchemaChange, TableLoad, Write,
-    },
+    destination::{Accepted, Durable, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
 };
 
@@ -54,7 +52,9 @@ pub async fn begin(place: Place, default_format: Format, load: Load) -> Result<B
     }
     let target = Target::new(place, &options, &load)?;
     let before = read_manifest(&target).await?;
-    let finished = before.as_ref().is_some_and(|manifest| manifest.has_finished(&load.id));
+    let finished = before
+        .as_ref()
+        .is_some_and(|manifest| manifest.has_finished(&load.id));
     let (columns, mut changes) = evolve(before.as_ref(), &load);
     let spec = FileSpec {
         format: options.format.unwrap_or(default_format),
@@ -75,7 +75,9 @@ pub async fn begin(place: Place, default_format: Format, load: Load) -> Result<B
         return Ok(Box::new(begun));
     }
     // Of an attempt that died while publishing, staged files may have moved already.
-    begun.remove_rubbish(begun.before.as_ref(), !begun.load.resume).await?;
+    begun
+        .remove_rubbish(begun.before.as_ref(), !begun.load.resume)
+        .await?;
     if begun.load.resume {
         let receipts = receipts(&begun.target).await?;
         begun.landed = receipts.into_iter().map(|receipt| receipt.part).collect();
@@ -90,7 +92,9 @@ pub async fn begin(place: Place, default_format: Format, load: Load) -> Result<B
 async fn read_manifest(target: &Target) -> Result<Option<Manifest>> {
     let path = target.manifest();
     let bytes = target.place.read_small(&path).await?;
-    bytes.map(|bytes| Manifest::parse(&bytes, &target.place.show(&path))).transpose()
+    bytes
+        .map(|bytes| Manifest::parse(&bytes, &target.place.show(&path)))
+        .transpose()
 }
 
 impl FileLoad {
@@ -106,7 +110,9 @@ impl FileLoad {
         }
         let found = self.target.place.list_folder(&self.target.folder).await?;
         let is_strange = |name: &str| name != MANIFEST && Format::of_name(name).is_some();
-        let strangers = found.iter().filter(|object| is_strange(split(object.path.as_ref()).1));
+        let strangers = found
+            .iter()
+            .filter(|object| is_strange(split(object.path.as_ref()).1));
         Ok(match strangers.count() {
             0 => None,
             count => Some(SchemaChange(format!(

@@ -132,8 +132,14 @@ impl PartWriter {
 /// A name that no other writer has, here or elsewhere.
 fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = (now.as_nanos(), std::process::id(), COUNT.fetch_add(1, Relaxed));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let seed = (
+        now.as_nanos(),
+        std::process::id(),
+        COUNT.fetch_add(1, Relaxed),
+    );
     format!("{:016x}", xxh3_64(format!("{seed:?}").as_bytes()))
 }
 
@@ -159,7 +165,8 @@ impl Upload {
     }
 
     fn trouble(&self, error: object_store::Error) -> Error {
-        self.place.trouble(&format!("writing {}", self.place.show(&self.path)), error)
+        self.place
+            .trouble(&format!("writing {}", self.place.show(&self.path)), error)
     }
 
     async fn put(&mut self, mut bytes: Bytes) -> Result<()> {
@@ -205,7 +212,8 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         // A server keeps the pieces of an upload until it is told not to.
-        if let (Some(upload), Ok(runtime)) = (self.large.take(), tokio::runtime::Handle::try_current())
+        if let (Some(upload), Ok(runtime)) =
+            (self.large.take(), tokio::runtime::Handle::try_current())
         {
             runtime.spawn(async move {
                 if let Err(error) = upload.abort().await {

@@ -83,30 +83,45 @@ impl FileLoad {
             return Err(self.overtaken());
         }
         let bytes = manifest.bytes()?;
-        self.target.place.write_small(&self.target.manifest(), bytes).await?;
+        self.target
+            .place
+            .write_small(&self.target.manifest(), bytes)
+            .await?;
         self.clear(&manifest).await?;
         Ok(plan.outcome)
     }
 
     fn overtaken(&self) -> Error {
-        Error::conflict(format!("{} was written by another load meanwhile", self.target.shown()))
-            .hint("let only one sync write the table, then run it again")
+        Error::conflict(format!(
+            "{} was written by another load meanwhile",
+            self.target.shown()
+        ))
+        .hint("let only one sync write the table, then run it again")
     }
 
     async fn plan(&self, before: Option<&Manifest>) -> Result<Plan> {
         let receipts = receipts(&self.target).await?;
-        let staged: Vec<PartFile> = receipts.into_iter().flat_map(|receipt| receipt.files).collect();
+        let staged: Vec<PartFile> = receipts
+            .into_iter()
+            .flat_map(|receipt| receipt.files)
+            .collect();
         let staged: Vec<PartFile> = staged.into_iter().filter(|file| file.rows > 0).collect();
         let retains = self.load.disposition == Disposition::Retain;
         let old = before.filter(|_| retains && self.load.write != Write::Replace);
-        let old: Vec<PartFile> = old.map(|manifest| manifest.files.clone()).unwrap_or_default();
+        let old: Vec<PartFile> = old
+            .map(|manifest| manifest.files.clone())
+            .unwrap_or_default();
         let place = self.target.shown();
         let Write::Merge { complete, deletes } = self.load.write else {
             let rows = staged.iter().map(|file| file.rows).sum();
             return Ok(Plan {
                 new: staged,
                 kept: old,
-                outcome: Outcome { inserted: rows, place, ..Outcome::default() },
+                outcome: Outcome {
+                    inserted: rows,
+                    place,
+                    ..Outcome::default()
+                },
                 unique: false,
             });
         };
@@ -147,7 +162,13 @@ impl FileLoad {
             target: self.target.clone(),
             spec: self.spec.clone(),
             key: self.load.target.key.clone(),
-            data: self.load.target.columns.iter().map(|column| column.name.clone()).collect(),
+            data: self
+                .load
+                .target
+                .columns
+                .iter()
+                .map(|column| column.name.clone())
+                .collect(),
             complete,
             deletes,
             record_timestamps: self.load.record_timestamps,
@@ -170,15 +191,19 @@ impl FileLoad {
             .into_iter()
             .map(|object| (split(object.path.as_ref()).1.to_owned(), object))
             .collect();
-        let located = files.into_iter().map(|file| match found.remove(&file.name) {
-            Some(object) => Ok((file, object)),
-            None => Err(Error::data(format!(
-                "{} is gone from {}",
-                file.name,
-                self.target.place.show(folder)
-            ))
-            .hint("something else has removed the file; run the sync with a rebuild of the table")),
-        });
+        let located = files
+            .into_iter()
+            .map(|file| match found.remove(&file.name) {
+                Some(object) => Ok((file, object)),
+                None => Err(Error::data(format!(
+                    "{} is gone from {}",
+                    file.name,
+                    self.target.place.show(folder)
+                ))
+                .hint(
+                    "something else has removed the file; run the sync with a rebuild of the table",
+                )),
+            });
         located.collect()
     }
 
@@ -186,7 +211,10 @@ impl FileLoad {
     async fn move_in(&self, files: Vec<PartFile>) -> Result<Vec<PartFile>> {
         stream::iter(files.into_iter().enumerate())
             .map(async |(number, file)| {
-                let extension = file.name.split_once('.').map_or("", |(_, extension)| extension);
+                let extension = file
+                    .name
+                    .split_once('.')
+                    .map_or("", |(_, extension)| extension);
                 let name = format!("{}{number:05}.{extension}", self.prefix());
                 let (from, to) = (self.target.staged(&file.name), self.target.file(&name));
                 self.target.place.publish(&from, &to).await?;
@@ -221,8 +249,15 @@ impl FileLoad {
             manifest.generation = before.generation;
             manifest.finished = before.finished.clone();
             let stays: HashSet<&str> = manifest.files.iter().map(|f| f.name.as_str()).collect();
-            let names = before.files.iter().map(|file| &file.name).chain(&before.retired);
-            manifest.retired = names.filter(|name| !stays.contains(name.as_str())).cloned().collect();
+            let names = before
+                .files
+                .iter()
+                .map(|file| &file.name)
+                .chain(&before.retired);
+            manifest.retired = names
+                .filter(|name| !stays.contains(name.as_str()))
+                .cloned()
+                .collect();
         }
         manifest.generation += 1;
         manifest.finish(&self.load.id, self.now);
@@ -238,11 +273,21 @@ impl FileLoad {
 
     /// Removes files in the table's folder that are known to be of no use: retired ones,
     /// and, of this load's `own`, those that the manifest does not list.
-    pub(super) async fn remove_rubbish(&self, manifest: Option<&Manifest>, own: bool) -> Result<()> {
+    pub(super) async fn remove_rubbish(
+        &self,
+        manifest: Option<&Manifest>,
+        own: bool,
+    ) -> Result<()> {
         let named = |files: Vec<&str>| files.into_iter().map(str::to_owned).collect::<HashSet<_>>();
         let (mut listed, mut retired) = (HashSet::new(), HashSet::new());
         if let Some(manifest) = manifest {
-            listed = named(manifest.files.iter().map(|file| file.name.as_str()).collect());
+            listed = named(
+                manifest
+                    .files
+                    .iter()
+                    .map(|file| file.name.as_str())
+                    .collect(),
+            );
             retired = named(manifest.retired.iter().map(String::as_str).collect());
         }
         let prefix = self.prefix();
@@ -252,7 +297,10 @@ impl FileLoad {
             let useless = retired.contains(name) || (own && name.starts_with(&prefix));
             useless && !listed.contains(name)
         });
-        self.target.place.remove(found.into_iter().map(|object| object.path).collect()).await
+        self.target
+            .place
+            .remove(found.into_iter().map(|object| object.path).collect())
+            .await
     }
 }
 

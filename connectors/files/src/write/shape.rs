@@ -18,9 +18,7 @@ use tideway_core::{
         CREATED_AT, DELETED_AT, Deletes, Disposition, Load, SchemaChange, UPDATED_AT, Write,
     },
     schema::arrow_schema,
-    types::{
-        DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY,
-    },
+    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use crate::{
@@ -56,11 +54,20 @@ pub fn evolve(existing: Option<&Manifest>, load: &Load) -> (Vec<Column>, Vec<Sch
                     changes.push(SchemaChange(format!("column {} was added", wanted.name)));
                 }
                 // A file that is older or comes later may lack the column.
-                columns.push(Column { nullable: true, ..wanted.clone() });
+                columns.push(Column {
+                    nullable: true,
+                    ..wanted.clone()
+                });
             }
         }
     }
-    let soft = matches!(load.write, Write::Merge { deletes: Deletes::Soft, .. });
+    let soft = matches!(
+        load.write,
+        Write::Merge {
+            deletes: Deletes::Soft,
+            ..
+        }
+    );
     let system = [
         (DELETED_AT, soft),
         (CREATED_AT, load.record_timestamps),
@@ -95,9 +102,8 @@ pub struct Shaper {
 impl Shaper {
     pub fn new(columns: &[Column], load: &Load, format: Format, now: i64) -> Result<Self> {
         let place = |name: &str| load.target.columns.iter().position(|c| c.name == name);
-        let stamped = |name: &str| {
-            load.record_timestamps && [CREATED_AT, UPDATED_AT].contains(&name)
-        };
+        let stamped =
+            |name: &str| load.record_timestamps && [CREATED_AT, UPDATED_AT].contains(&name);
         let sources = columns.iter().map(|column| {
             let from = match place(&column.name) {
                 Some(index) => From::Load(index, load.target.columns[index].logical),
@@ -152,7 +158,10 @@ impl Shaper {
     /// Rows without a key cannot be merged: nothing tells them from others.
     fn with_keys(&self, rows: &RecordBatch, notes: &mut Vec<Note>) -> Result<RecordBatch> {
         let column_of = |place: &&usize| rows.columns().get(**place);
-        let nullable = self.key.iter().filter(|place| column_of(place).is_some_and(|c| c.null_count() > 0));
+        let nullable = self
+            .key
+            .iter()
+            .filter(|place| column_of(place).is_some_and(|c| c.null_count() > 0));
         let Some(first) = nullable.clone().next() else {
             return Ok(rows.clone());
         };
@@ -174,11 +183,18 @@ impl Shaper {
 pub fn key_places(load: &Load) -> Result<Vec<usize>> {
     let target = &load.target;
     if target.key.is_empty() {
-        return Err(Error::config(format!("{} has no key to merge by", target.name))
-            .field("primary_keys")
-            .hint("name the key fields, or use mode snapshot"));
+        return Err(
+            Error::config(format!("{} has no key to merge by", target.name))
+                .field("primary_keys")
+                .hint("name the key fields, or use mode snapshot"),
+        );
     }
-    let place = |name: &String| target.columns.iter().position(|column| column.name == *name);
+    let place = |name: &String| {
+        target
+            .columns
+            .iter()
+            .position(|column| column.name == *name)
+    };
     let places = target.key.iter().map(|name| {
         place(name).ok_or_else(|| Error::bug(format!("key column {name} is not among the columns")))
     });
@@ -200,7 +216,11 @@ fn without_infinity(
         LogicalType::Date => {
             let days = array.as_primitive_opt::<Date32Type>();
             let days = days.ok_or_else(|| Error::bug(format!("{column} is no array of dates")))?;
-            if !days.values().iter().any(|day| matches!(*day, DATE_INFINITY | DATE_MINUS_INFINITY)) {
+            if !days
+                .values()
+                .iter()
+                .any(|day| matches!(*day, DATE_INFINITY | DATE_MINUS_INFINITY))
+            {
                 return Ok(array.clone());
             }
             let is = |day| matches!(day, DATE_INFINITY | DATE_MINUS_INFINITY);
@@ -208,12 +228,16 @@ fn without_infinity(
         }
         LogicalType::Timestamp | LogicalType::TimestampTz => {
             let times = array.as_primitive_opt::<TimestampMicrosecondType>();
-            let times = times.ok_or_else(|| Error::bug(format!("{column} is no array of times")))?;
+            let times =
+                times.ok_or_else(|| Error::bug(format!("{column} is no array of times")))?;
             let is = |time| matches!(time, TIMESTAMP_INFINITY | TIMESTAMP_MINUS_INFINITY);
             if !times.values().iter().any(|time| is(*time)) {
                 return Ok(array.clone());
             }
-            times.iter().map(|time| Some(time.is_some_and(is))).collect()
+            times
+                .iter()
+                .map(|time| Some(time.is_some_and(is)))
+                .collect()
         }
         _ => return Ok(array.clone()),
     };

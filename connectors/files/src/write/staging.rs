@@ -36,7 +36,11 @@ pub async fn receipts(target: &Target) -> Result<Vec<Receipt>> {
     found.sort_by(|a, b| a.path.cmp(&b.path));
     stream::iter(found)
         .map(async |object| {
-            let bytes = target.place.read_small(&object.path).await?.unwrap_or_default();
+            let bytes = target
+                .place
+                .read_small(&object.path)
+                .await?
+                .unwrap_or_default();
             serde_json::from_slice(&bytes).map_err(|error| {
                 let name = split(object.path.as_ref()).1.to_owned();
                 Error::data(format!("the receipt {name} of a part is damaged")).because(error)

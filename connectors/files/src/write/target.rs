@@ -32,8 +32,9 @@ impl Target {
             .split('/')
             .filter(|segment| !segment.trim().is_empty())
             .map(|segment| match segment {
-                "." | ".." => Err(Error::config("the subfolder leads out of the folder")
-                    .field("subfolder")),
+                "." | ".." => {
+                    Err(Error::config("the subfolder leads out of the folder").field("subfolder"))
+                }
                 other => Ok(other.trim().to_owned()),
             })
             .collect::<Result<_>>()?;
@@ -46,7 +47,11 @@ impl Target {
             .collect();
         let folder = place.join(above.iter().chain(&table))?;
         let hidden = HIDDEN.to_owned();
-        let staging = above.iter().chain([&hidden]).chain(&table).chain([&load.id]);
+        let staging = above
+            .iter()
+            .chain([&hidden])
+            .chain(&table)
+            .chain([&load.id]);
         let staging = place.join(staging)?;
         Ok(Target {
             place,
@@ -84,7 +89,10 @@ fn segment(name: &str) -> String {
     if fine {
         return name.to_owned();
     }
-    let replaced: String = name.chars().map(|c| if harmless(c) { c } else { '_' }).collect();
+    let replaced: String = name
+        .chars()
+        .map(|c| if harmless(c) { c } else { '_' })
+        .collect();
     let trimmed = replaced.trim_matches(['.', ' ', '_']);
     format!("{trimmed}_{:08x}", xxh3_64(name.as_bytes()) as u32)
 }
@@ -124,10 +132,22 @@ mod tests {
 
     #[test]
     fn no_name_leads_out_of_the_folder() {
-        for name in ["../../etc", "a/b", "..", "", ".hidden", "_tideway", "a\\b", "x\0y"] {
+        for name in [
+            "../../etc",
+            "a/b",
+            "..",
+            "",
+            ".hidden",
+            "_tideway",
+            "a\\b",
+            "x\0y",
+        ] {
             let segment = segment(name);
             assert!(!segment.contains(['/', '\\', '\0']), "{segment}");
-            assert!(!segment.starts_with('.') && !segment.starts_with(HIDDEN), "{segment}");
+            assert!(
+                !segment.starts_with('.') && !segment.starts_with(HIDDEN),
+                "{segment}"
+            );
             assert!(!segment.is_empty());
         }
         assert_eq!(segment("Ärger 2024-01"), "Ärger 2024-01");

@@ -93,7 +93,10 @@ impl Rights {
 
     fn report(self, role: &str, database: &str, report: &mut CheckReport) {
         let standby = if self.standby { ", a standby" } else { "" };
-        report.pass("server version", format!("PostgreSQL {}{standby}", self.version));
+        report.pass(
+            "server version",
+            format!("PostgreSQL {}{standby}", self.version),
+        );
         report.probes.push(self.read_permission(role));
         report.probes.push(self.write_permission(role, database));
         report.probes.push(self.late_commits(role));
@@ -119,14 +122,24 @@ impl Rights {
 
     fn write_permission(&self, role: &str, database: &str) -> Probe {
         let (detail, hint) = if self.standby {
-            ("none: a standby is read-only".to_owned(), Some("to write to it, connect to the primary".to_owned()))
+            (
+                "none: a standby is read-only".to_owned(),
+                Some("to write to it, connect to the primary".to_owned()),
+            )
         } else if self.may_create_schemas {
             ("any schema, new ones included".to_owned(), None)
         } else if !self.writable_schemas.is_empty() {
-            (format!("schemas {}", self.writable_schemas.join(", ")), None)
+            (
+                format!("schemas {}", self.writable_schemas.join(", ")),
+                None,
+            )
         } else {
-            let hint = format!("to write to it: GRANT CREATE ON DATABASE \"{database}\" TO \"{role}\"");
-            ("none: the database can be read from, but not be a destination".to_owned(), Some(hint))
+            let hint =
+                format!("to write to it: GRANT CREATE ON DATABASE \"{database}\" TO \"{role}\"");
+            (
+                "none: the database can be read from, but not be a destination".to_owned(),
+                Some(hint),
+            )
         };
         Probe {
             name: "write permission".to_owned(),
@@ -138,12 +151,19 @@ impl Rights {
 
     fn late_commits(&self, role: &str) -> Probe {
         let (detail, hint) = if self.sees_transactions && !self.standby {
-            ("incremental reads see how long other transactions are open".to_owned(), None)
+            (
+                "incremental reads see how long other transactions are open".to_owned(),
+                None,
+            )
         } else if self.standby {
             ("incremental reads go back an hour, for a standby does not show the primary's transactions".to_owned(), None)
         } else {
             let hint = format!("GRANT pg_read_all_stats TO \"{role}\"");
-            ("incremental reads go back an hour while transactions of other roles are open".to_owned(), Some(hint))
+            (
+                "incremental reads go back an hour while transactions of other roles are open"
+                    .to_owned(),
+                Some(hint),
+            )
         };
         Probe {
             name: "late commits".to_owned(),
@@ -162,6 +182,8 @@ pub fn new_enough(version: u32) -> Result<()> {
         return Ok(());
     }
     let major = version / 10_000;
-    Err(Error::unsupported(format!("the server is PostgreSQL {major}, which is too old"))
-        .hint("PostgreSQL 10 or newer is needed"))
+    Err(Error::unsupported(format!(
+        "the server is PostgreSQL {major}, which is too old"
+    ))
+    .hint("PostgreSQL 10 or newer is needed"))
 }

@@ -4,7 +4,7 @@ use std::{error::Error as _, io};
 
 use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::DbError;
 
 use crate::config::{Config, SslMode};
 
@@ -39,32 +39,41 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
     if let Some(io) = cause::<io::Error>(&error) {
         return of_network(&address, io).because(error);
     }
-    let source = error.source().map(|source| source.to_string()).unwrap_or_default();
+    let source = error
+        .source()
+        .map(|source| source.to_string())
+        .unwrap_or_default();
     if source.contains("does not support TLS") {
         return Error::config(format!("{address} does not offer TLS"))
             .field("sslmode")
             .hint("choose sslmode disable, or switch TLS on at the server (ssl = on)");
     }
     match error.to_string().as_str() {
-        "authentication error" | "invalid configuration" => {
-            Error::auth(format!("{address} asks for another way to sign in: {source}"))
-                .field("password")
-                .hint("use a role with a password (scram-sha-256 or md5), or a client certificate")
-        }
+        "authentication error" | "invalid configuration" => Error::auth(format!(
+            "{address} asks for another way to sign in: {source}"
+        ))
+        .field("password")
+        .hint("use a role with a password (scram-sha-256 or md5), or a client certificate"),
         "connection closed" => Error::unavailable(format!("{address} hung up during sign-in"))
             .field("port")
             .hint("check that a PostgreSQL server listens there, and look into its log"),
-        _ => Error::config(format!("what answers at {address} is not a PostgreSQL server"))
-            .field("port")
-            .hint("check host and port"),
+        _ => Error::config(format!(
+            "what answers at {address} is not a PostgreSQL server"
+        ))
+        .field("port")
+        .hint("check host and port"),
     }
     .because(error)
 }
 
 pub fn unknown_host(config: &Config) -> Error {
-    Error::unavailable(format!("no address is known for host {} ({})", config.host, config.address()))
-        .field("host")
-        .hint("check the spelling of the host name, and that this machine can look it up")
+    Error::unavailable(format!(
+        "no address is known for host {} ({})",
+        config.host,
+        config.address()
+    ))
+    .field("host")
+    .hint("check the spelling of the host name, and that this machine can look it up")
 }
 
 /// The first error of that type among the causes, I/O errors looked into.
@@ -74,7 +83,9 @@ fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Optio
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
             None => error.source(),
@@ -86,9 +97,11 @@ fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Optio
 pub fn of_network(address: &str, error: &io::Error) -> Error {
     use io::ErrorKind::*;
     match error.kind() {
-        ConnectionRefused => Error::unavailable(format!("nothing listens at {address} (connection refused)"))
-            .field("port")
-            .hint("check host and port, that the server is up, and its listen_addresses"),
+        ConnectionRefused => {
+            Error::unavailable(format!("nothing listens at {address} (connection refused)"))
+                .field("port")
+                .hint("check host and port, that the server is up, and its listen_addresses")
+        }
         TimedOut => Error::timeout(format!("{address} did not answer in time"))
             .field("host")
             .hint("check host and port, and that firewalls on the way let this machine through"),
@@ -110,14 +123,21 @@ fn of_tls(config: &Config, error: &rustls::Error) -> Error {
     let address = config.address();
     match error {
         rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
-            Error::config(format!("the certificate of {address} is not made out to {}", config.host))
-                .field("sslmode")
-                .hint("use the host name that the certificate names, or choose sslmode verify-ca")
+            Error::config(format!(
+                "the certificate of {address} is not made out to {}",
+                config.host
+            ))
+            .field("sslmode")
+            .hint("use the host name that the certificate names, or choose sslmode verify-ca")
         }
         rustls::Error::InvalidCertificate(reason) => {
             let what = match reason {
-                CertificateError::UnknownIssuer => "comes from an authority that is not trusted".to_owned(),
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".to_owned(),
+                CertificateError::UnknownIssuer => {
+                    "comes from an authority that is not trusted".to_owned()
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "has expired".to_owned()
+                }
                 other => format!("is not accepted: {other}"),
             };
             Error::config(format!("the certificate of {address} {what}"))
@@ -131,9 +151,11 @@ fn of_tls(config: &Config, error: &rustls::Error) -> Error {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked,
-        ) => Error::auth(format!("{address} does not accept the client certificate: {error}"))
-            .field("client_certificate")
-            .hint("give a certificate signed by the authority that the server trusts (ssl_ca_file)"),
+        ) => Error::auth(format!(
+            "{address} does not accept the client certificate: {error}"
+        ))
+        .field("client_certificate")
+        .hint("give a certificate signed by the authority that the server trusts (ssl_ca_file)"),
         other => Error::config(format!("TLS with {address} failed: {other}"))
             .field("sslmode")
             .hint("check which TLS versions the server offers (ssl_min_protocol_version)"),
@@ -142,7 +164,8 @@ fn of_tls(config: &Config, error: &rustls::Error) -> Error {
 
 fn of_sign_in(config: &Config, db: &DbError) -> Error {
     let (address, message) = (config.address(), db.message());
-    let certificate = message.contains("client certificate") || message.contains("certificate authentication");
+    let certificate =
+        message.contains("client certificate") || message.contains("certificate authentication");
     match db.code().code() {
         "28P01" => Error::auth(format!("{address}: {message}"))
             .field("password")
@@ -182,7 +205,10 @@ fn of_server(db: &DbError) -> Error {
     let message = db.message();
     let code = db.code();
     let (kind, hint): (Kind, Option<&str>) = match code.code() {
-        "42501" => (Kind::Permission, Some("GRANT the role of this connection what is missing")),
+        "42501" => (
+            Kind::Permission,
+            Some("GRANT the role of this connection what is missing"),
+        ),
         "42P01" | "3F000" | "3D000" | "57P04" => (Kind::Missing, None),
         "42703" | "42804" | "42P10" => (Kind::Drift, None),
         "25006" => (
@@ -191,19 +217,29 @@ fn of_server(db: &DbError) -> Error {
         ),
         "42883" | "0A000" => (Kind::Unsupported, None),
         "42P07" | "42710" | "42P06" | "55006" | "55000" | "2BP01" => (Kind::Conflict, None),
-        "53100" => (Kind::Full, Some("free some room on the server's disk, then start the sync again")),
+        "53100" => (
+            Kind::Full,
+            Some("free some room on the server's disk, then start the sync again"),
+        ),
         "53300" => (
             Kind::RateLimited { after: None },
             Some("close other sessions, or raise max_connections or the role's CONNECTION LIMIT"),
         ),
-        "55P03" => (Kind::Timeout, Some("end the session that holds the lock, or wait for it")),
+        "55P03" => (
+            Kind::Timeout,
+            Some("end the session that holds the lock, or wait for it"),
+        ),
         "57014" if message.contains("timeout") => (Kind::Timeout, None),
         "57014" => (Kind::Cancelled, None),
         "40001" | "40P01" | "40002" | "40003" | "25P03" | "72000" => (Kind::Unavailable, None),
         code => (by_class(code), None),
     };
     // Messages about values quote them.
-    let shown = if kind == Kind::Data { unquoted(message) } else { message.to_owned() };
+    let shown = if kind == Kind::Data {
+        unquoted(message)
+    } else {
+        message.to_owned()
+    };
     let error = Error::new(kind, format!("{shown} (SQLSTATE {})", code.code()));
     match hint {
         Some(hint) => error.hint(hint),
@@ -228,11 +264,9 @@ fn unquoted(message: &str) -> String {
         return message.to_owned();
     }
     let parts = message.split('"').enumerate();
-    let outside: Vec<&str> = parts.filter(|(at, _)| at % 2 == 0).map(|(_, part)| part).collect();
+    let outside: Vec<&str> = parts
+        .filter(|(at, _)| at % 2 == 0)
+        .map(|(_, part)| part)
+        .collect();
     outside.join("…")
-}
-
-/// Whether this is the server's word for a table that is not there.
-pub fn is_missing_table(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::UNDEFINED_TABLE)
 }

@@ -89,9 +89,11 @@ fn certificates(pem: &Secret, field: &str) -> Result<Vec<CertificateDer<'static>
         CertificateDer::pem_slice_iter(pem.expose().as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Error::config(format!("{field} is not a certificate in PEM form"))
-            .field(field)
-            .hint("paste the whole file, from BEGIN CERTIFICATE to END CERTIFICATE")),
+        _ => Err(
+            Error::config(format!("{field} is not a certificate in PEM form"))
+                .field(field)
+                .hint("paste the whole file, from BEGIN CERTIFICATE to END CERTIFICATE"),
+        ),
     }
 }
 
@@ -154,8 +156,9 @@ impl ServerCertVerifier for Verifier {
             )?;
         }
         if self.scrutiny == Scrutiny::ChainAndName {
-            verify_server_name(&certificate, server)
-                .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::NotValidForName))?;
+            verify_server_name(&certificate, server).map_err(|_| {
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForName)
+            })?;
         }
         Ok(ServerCertVerified::assertion())
     }

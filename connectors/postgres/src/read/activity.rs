@@ -68,7 +68,10 @@ pub async fn oldest_open(session: &Session, now: i64) -> Result<Option<i64>> {
     let oldest = started.chain(prepared).min();
     if let Some(at) = oldest.filter(|at| *at < assumed) {
         let minutes = (now - at) / 60_000_000;
-        tracing::warn!(minutes, "a transaction has been open for long; rows are read again from before it");
+        tracing::warn!(
+            minutes,
+            "a transaction has been open for long; rows are read again from before it"
+        );
     }
     Ok(oldest)
 }
@@ -116,5 +119,6 @@ pub async fn server_time(session: &Session) -> Result<i64> {
         )
         .await
         .map_err(explain)?;
-    row.try_get(0).map_err(|error| Error::bug(format!("the server's time: {error}")))
+    row.try_get(0)
+        .map_err(|error| Error::bug(format!("the server's time: {error}")))
 }

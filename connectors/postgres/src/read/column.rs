@@ -16,9 +16,7 @@ use arrow_buffer::{
 use arrow_schema::ArrowError;
 use tideway_core::{
     Error, Note, Result,
-    types::{
-        DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY,
-    },
+    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use super::{
@@ -54,8 +52,16 @@ enum Values {
     Oid(Vec<i64>),
     Float4(Vec<f32>),
     Float8(Vec<f64>),
-    Decimal128 { units: Vec<i128>, precision: u8, scale: i8 },
-    Decimal256 { units: Vec<i256>, precision: u8, scale: i8 },
+    Decimal128 {
+        units: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
+    Decimal256 {
+        units: Vec<i256>,
+        precision: u8,
+        scale: i8,
+    },
     Numeric(Strings),
     Text(Strings),
     Jsonb(Strings),
@@ -64,7 +70,10 @@ enum Values {
     Uuid(Vec<u8>),
     Date(Vec<i32>),
     Time(Vec<i64>),
-    Timestamp { micros: Vec<i64>, zoned: bool },
+    Timestamp {
+        micros: Vec<i64>,
+        zoned: bool,
+    },
 }
 
 /// Values of varying length, one after the other.
@@ -126,13 +135,13 @@ impl ColumnDecoder {
     fn error(&self, refusal: Refusal) -> Error {
         let name = &self.name;
         match refusal {
-            Refusal::Malformed => {
-                Error::data(format!("column {name}: the server sent bytes that are no value of its type"))
-            }
-            Refusal::NotFinite => {
-                Error::data(format!("column {name} holds NaN, and may not be stored as null"))
-                    .hint("replace NaN at the source, or leave the field out")
-            }
+            Refusal::Malformed => Error::data(format!(
+                "column {name}: the server sent bytes that are no value of its type"
+            )),
+            Refusal::NotFinite => Error::data(format!(
+                "column {name} holds NaN, and may not be stored as null"
+            ))
+            .hint("replace NaN at the source, or leave the field out"),
             Refusal::OutOfRange => Error::data(format!(
                 "column {name} holds a time beyond the year 294,246, and may not be stored as null"
             ))
@@ -195,8 +204,14 @@ impl Values {
             Wire::Uuid => Values::Uuid(Vec::new()),
             Wire::Date => Values::Date(Vec::new()),
             Wire::Time => Values::Time(Vec::new()),
-            Wire::Timestamp => Values::Timestamp { micros: Vec::new(), zoned: false },
-            Wire::TimestampTz => Values::Timestamp { micros: Vec::new(), zoned: true },
+            Wire::Timestamp => Values::Timestamp {
+                micros: Vec::new(),
+                zoned: false,
+            },
+            Wire::TimestampTz => Values::Timestamp {
+                micros: Vec::new(),
+                zoned: true,
+            },
         }
     }
 
@@ -213,11 +228,19 @@ impl Values {
             Values::Oid(values) => values.push(u32::from_be_bytes(exactly(bytes)?).into()),
             Values::Float4(values) => values.push(f32::from_be_bytes(exactly(bytes)?)),
             Values::Float8(values) => values.push(f64::from_be_bytes(exactly(bytes)?)),
-            Values::Decimal128 { units, precision, scale } => {
+            Values::Decimal128 {
+                units,
+                precision,
+                scale,
+            } => {
                 let numeric = Numeric::parse(bytes).ok_or(Refusal::Malformed)?;
                 units.push(numeric.to_i128(*precision, *scale)?);
             }
-            Values::Decimal256 { units, precision, scale } => {
+            Values::Decimal256 {
+                units,
+                precision,
+                scale,
+            } => {
                 let numeric = Numeric::parse(bytes).ok_or(Refusal::Malformed)?;
                 units.push(numeric.to_i256(*precision, *scale)?);
             }
@@ -298,11 +321,19 @@ impl Values {
             Values::Int8(values) | Values::Oid(values) => primitive::<Int64Type>(values, nulls)?,
             Values::Float4(values) => primitive::<Float32Type>(values, nulls)?,
             Values::Float8(values) => primitive::<Float64Type>(values, nulls)?,
-            Values::Decimal128 { units, precision, scale } => Arc::new(
+            Values::Decimal128 {
+                units,
+                precision,
+                scale,
+            } => Arc::new(
                 Decimal128Array::try_new(emptied(units).into(), nulls)?
                     .with_precision_and_scale(*precision, *scale)?,
             ),
-            Values::Decimal256 { units, precision, scale } => Arc::new(
+            Values::Decimal256 {
+                units,
+                precision,
+                scale,
+            } => Arc::new(
                 Decimal256Array::try_new(emptied(units).into(), nulls)?
                     .with_precision_and_scale(*precision, *scale)?,
             ),
@@ -343,7 +374,9 @@ impl Default for Strings {
 impl Strings {
     fn push(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
         let end = self.data.len().checked_add(bytes.len());
-        let end = end.and_then(|end| i32::try_from(end).ok()).ok_or(Refusal::TooMuch)?;
+        let end = end
+            .and_then(|end| i32::try_from(end).ok())
+            .ok_or(Refusal::TooMuch)?;
         self.data.extend_from_slice(bytes);
         self.ends.push(end);
         Ok(bytes.len() + size_of::<i32>())

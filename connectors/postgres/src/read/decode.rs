@@ -60,7 +60,8 @@ impl CopyDecoder {
     pub fn push(&mut self, piece: Bytes) -> Result<()> {
         if self.rest.is_empty() {
             let used = self.consume(&piece)?;
-            self.rest.extend_from_slice(piece.get(used..).unwrap_or_default());
+            self.rest
+                .extend_from_slice(piece.get(used..).unwrap_or_default());
             return Ok(());
         }
         let mut rest = mem::take(&mut self.rest);
@@ -82,7 +83,9 @@ impl CopyDecoder {
     /// `Unavailable` where the stream stopped before its end.
     pub fn finish(&mut self) -> Result<Option<Batch>> {
         if self.place != Place::End || !self.rest.is_empty() {
-            return Err(Error::unavailable("the server stopped in the middle of a table"));
+            return Err(Error::unavailable(
+                "the server stopped in the middle of a table",
+            ));
         }
         self.place = Place::Header;
         self.flush()?;
@@ -182,7 +185,9 @@ impl CopyDecoder {
         let options = RecordBatchOptions::new().with_row_count(Some(self.row_count));
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             // The words name the column; no array is made with a wrong type or length.
-            .map_err(|error| Error::data(format!("the rows are not as the table promises: {error}")))?;
+            .map_err(|error| {
+                Error::data(format!("the rows are not as the table promises: {error}"))
+            })?;
         self.ready.push_back(Batch {
             rows,
             ops: Ops::Rows,

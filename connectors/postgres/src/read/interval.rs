@@ -42,7 +42,10 @@ fn time(text: &mut Vec<u8>, micros: i64) {
         return;
     }
     let sign = if seconds < 0 { "-" } else { "" };
-    let (whole, fraction) = (seconds.unsigned_abs() / 1_000_000, seconds.unsigned_abs() % 1_000_000);
+    let (whole, fraction) = (
+        seconds.unsigned_abs() / 1_000_000,
+        seconds.unsigned_abs() % 1_000_000,
+    );
     let _ = write!(text, "{sign}{whole}");
     if fraction != 0 {
         let _ = write!(text, ".{fraction:06}");

@@ -17,8 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Catalog, Error, Result,
-    form,
+    Catalog, Error, Result, form,
     source::{Scope, Snapshot, Source},
 };
 

@@ -48,7 +48,11 @@ impl<'a> Numeric<'a> {
     }
 
     fn groups(&self) -> impl DoubleEndedIterator<Item = u16> + ExactSizeIterator + 'a {
-        self.groups.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair))
+        self.groups
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|pair| u16::from_be_bytes(*pair))
     }
 
     fn finite(&self) -> bool {
@@ -60,9 +64,14 @@ impl<'a> Numeric<'a> {
         let scaled = self.scaled(scale)?;
         let units = match scaled.fits_128_bits() {
             true => i128::try_from(scaled.units_128()).map_err(|_| Misfit::TooLarge)?,
-            false => scaled.units_256().and_then(i256::to_i128).ok_or(Misfit::TooLarge)?,
+            false => scaled
+                .units_256()
+                .and_then(i256::to_i128)
+                .ok_or(Misfit::TooLarge)?,
         };
-        let limit = 10_i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
+        let limit = 10_i128
+            .checked_pow(u32::from(precision))
+            .unwrap_or(i128::MAX);
         if units >= limit {
             return Err(Misfit::TooLarge);
         }
@@ -73,11 +82,17 @@ impl<'a> Numeric<'a> {
     pub fn to_i256(self, precision: u8, scale: i8) -> Result<i256, Misfit> {
         let units = self.scaled(scale)?.units_256().ok_or(Misfit::TooLarge)?;
         let ten = i256::from_i128(10);
-        let limit = ten.checked_pow(u32::from(precision)).ok_or(Misfit::TooLarge)?;
+        let limit = ten
+            .checked_pow(u32::from(precision))
+            .ok_or(Misfit::TooLarge)?;
         if units >= limit {
             return Err(Misfit::TooLarge);
         }
-        Ok(if self.sign == NEGATIVE { units.wrapping_neg() } else { units })
+        Ok(if self.sign == NEGATIVE {
+            units.wrapping_neg()
+        } else {
+            units
+        })
     }
 
     /// Splits the groups so that multiplying and adding gives whole units of the scale.
@@ -91,11 +106,21 @@ impl<'a> Numeric<'a> {
         // Power of ten of the last group, in units of the scale.
         let power = 4 * (i64::from(self.weight) - count as i64 + 1) + i64::from(scale);
         let Some((whole, last)) = groups.split_last_chunk::<2>() else {
-            return Ok(Scaled { whole: &[], last: 0, last_digits: 0, power: 0 });
+            return Ok(Scaled {
+                whole: &[],
+                last: 0,
+                last_digits: 0,
+                power: 0,
+            });
         };
         let last = u16::from_be_bytes(*last);
         if power >= 0 {
-            return Ok(Scaled { whole, last, last_digits: 4, power });
+            return Ok(Scaled {
+                whole,
+                last,
+                last_digits: 4,
+                power,
+            });
         }
         // The scale ends within the last group: its rest must be zeros.
         let cut = match power {
@@ -107,7 +132,12 @@ impl<'a> Numeric<'a> {
         if last % cut != 0 {
             return Err(Misfit::TooLarge);
         }
-        Ok(Scaled { whole, last: last / cut, last_digits: (4 + power) as u32, power: 0 })
+        Ok(Scaled {
+            whole,
+            last: last / cut,
+            last_digits: (4 + power) as u32,
+            power: 0,
+        })
     }
 
     /// Appends the server's own text form; gives the bytes added.
@@ -136,7 +166,11 @@ impl<'a> Numeric<'a> {
             let group = groups.next().unwrap_or(0);
             let digits = four_digits(group);
             let leading = if place == 0 {
-                digits.iter().take(3).take_while(|digit| **digit == b'0').count()
+                digits
+                    .iter()
+                    .take(3)
+                    .take_while(|digit| **digit == b'0')
+                    .count()
             } else {
                 0
             };
@@ -176,12 +210,18 @@ impl Scaled<'_> {
     }
 
     fn whole(&self) -> impl Iterator<Item = u16> {
-        self.whole.as_chunks::<2>().0.iter().map(|pair| u16::from_be_bytes(*pair))
+        self.whole
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|pair| u16::from_be_bytes(*pair))
     }
 
     /// Only where [`Scaled::fits_128_bits`].
     fn units_128(&self) -> u128 {
-        let whole = self.whole().fold(0_u128, |sum, group| sum * 10_000 + u128::from(group));
+        let whole = self
+            .whole()
+            .fold(0_u128, |sum, group| sum * 10_000 + u128::from(group));
         let units = whole * 10_u128.pow(self.last_digits) + u128::from(self.last);
         units * 10_u128.pow(self.power as u32)
     }
@@ -195,14 +235,21 @@ impl Scaled<'_> {
         let units = whole
             .checked_mul(ten.checked_pow(self.last_digits)?)?
             .checked_add(number(self.last))?;
-        let power = u32::try_from(self.power).ok().filter(|power| *power <= 76)?;
+        let power = u32::try_from(self.power)
+            .ok()
+            .filter(|power| *power <= 76)?;
         units.checked_mul(ten.checked_pow(power)?)
     }
 }
 
 fn four_digits(group: u16) -> [u8; 4] {
     let digit = |value: u16| b'0' + (value % 10) as u8;
-    [digit(group / 1000), digit(group / 100), digit(group / 10), digit(group)]
+    [
+        digit(group / 1000),
+        digit(group / 100),
+        digit(group / 10),
+        digit(group),
+    ]
 }
 
 #[cfg(test)]
@@ -217,7 +264,9 @@ mod tests {
         bytes.extend(weight.to_be_bytes());
         bytes.extend(sign.to_be_bytes());
         bytes.extend(scale.to_be_bytes());
-        groups.iter().for_each(|group| bytes.extend(group.to_be_bytes()));
+        groups
+            .iter()
+            .for_each(|group| bytes.extend(group.to_be_bytes()));
         bytes
     }
 
@@ -245,26 +294,44 @@ mod tests {
         let nines = [99, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999];
         let whole = bytes(&nines, 9, NEGATIVE, 0);
         let all_nines = 10_i128.pow(38) - 1;
-        assert_eq!(Numeric::parse(&whole).unwrap().to_i128(38, 0), Ok(-all_nines));
+        assert_eq!(
+            Numeric::parse(&whole).unwrap().to_i128(38, 0),
+            Ok(-all_nines)
+        );
         // 0.99…9 with 37 digits: the last group is cut.
         let mut groups = [9999; 10];
         groups[9] = 9000;
         let fraction = bytes(&groups, -1, 0, 37);
-        assert_eq!(Numeric::parse(&fraction).unwrap().to_i128(37, 37), Ok(10_i128.pow(37) - 1));
+        assert_eq!(
+            Numeric::parse(&fraction).unwrap().to_i128(37, 37),
+            Ok(10_i128.pow(37) - 1)
+        );
         let wide = bytes(&[9999; 19], 18, 0, 0);
         let expected = i256::from_i128(10).checked_pow(76).unwrap() - i256::ONE;
         assert_eq!(Numeric::parse(&wide).unwrap().to_i256(76, 0), Ok(expected));
-        assert_eq!(Numeric::parse(&wide).unwrap().to_i256(75, 0), Err(Misfit::TooLarge));
+        assert_eq!(
+            Numeric::parse(&wide).unwrap().to_i256(75, 0),
+            Err(Misfit::TooLarge)
+        );
         let nan = bytes(&[], 0, NAN, 0);
-        assert_eq!(Numeric::parse(&nan).unwrap().to_i128(10, 2), Err(Misfit::NotFinite));
+        assert_eq!(
+            Numeric::parse(&nan).unwrap().to_i128(10, 2),
+            Err(Misfit::NotFinite)
+        );
     }
 
     #[test]
     fn what_the_scale_cannot_hold_is_not_rounded() {
         let cents = bytes(&[1, 2345], 0, 0, 4);
         assert_eq!(Numeric::parse(&cents).unwrap().to_i128(10, 4), Ok(12345));
-        assert_eq!(Numeric::parse(&cents).unwrap().to_i128(10, 3), Err(Misfit::TooLarge));
-        assert_eq!(Numeric::parse(&cents).unwrap().to_i128(4, 4), Err(Misfit::TooLarge));
+        assert_eq!(
+            Numeric::parse(&cents).unwrap().to_i128(10, 3),
+            Err(Misfit::TooLarge)
+        );
+        assert_eq!(
+            Numeric::parse(&cents).unwrap().to_i128(4, 4),
+            Err(Misfit::TooLarge)
+        );
     }
 
     proptest! {

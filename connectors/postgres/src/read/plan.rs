@@ -59,7 +59,10 @@ impl Piece {
     pub fn statement(&self, select: &str, filter: Option<&str>, limit: Option<u64>) -> String {
         let mut conditions: Vec<String> = filter.map(str::to_owned).into_iter().collect();
         if self.first_block > 0 {
-            conditions.push(format!("ctid >= '({},0)'::pg_catalog.tid", self.first_block));
+            conditions.push(format!(
+                "ctid >= '({},0)'::pg_catalog.tid",
+                self.first_block
+            ));
         }
         if let Some(end) = self.end_block {
             conditions.push(format!("ctid < '({end},0)'::pg_catalog.tid"));
@@ -88,14 +91,18 @@ pub async fn plan(snapshot: &PostgresSnapshot, read: &Read) -> Result<Scan> {
         None => (None, None),
     };
     let row_estimate = estimate(snapshot, &relation, filter.as_deref()).await?;
-    let row_estimate = read.limit.map_or(row_estimate, |limit| row_estimate.min(limit));
+    let row_estimate = read
+        .limit
+        .map_or(row_estimate, |limit| row_estimate.min(limit));
     let filtered = filter.is_some();
     let leaves = match is_read_whole(snapshot, read, &relation, filtered, row_estimate).await? {
         true => None,
         false => relation.leaves(&snapshot.holder).await?,
     };
     let block_bytes = block_size(snapshot).await?;
-    let byte_estimate = leaves.as_deref().map(|leaves| block_count(leaves) * block_bytes);
+    let byte_estimate = leaves
+        .as_deref()
+        .map(|leaves| block_count(leaves) * block_bytes);
     let pieces = match leaves {
         None => vec![vec![Piece::whole(&relation.from)]],
         Some(leaves) => {
@@ -137,27 +144,45 @@ async fn estimate(
     relation: &Relation,
     filter: Option<&str>,
 ) -> Result<u64> {
-    let condition = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
-    let explain = format!("EXPLAIN (FORMAT JSON) SELECT 1 FROM {}{condition}", relation.from);
+    let condition = filter
+        .map(|filter| format!(" WHERE {filter}"))
+        .unwrap_or_default();
+    let explain = format!(
+        "EXPLAIN (FORMAT JSON) SELECT 1 FROM {}{condition}",
+        relation.from
+    );
     let answer = snapshot.holder.ask(&explain).await?;
     let plan = answer.into_iter().next().flatten().unwrap_or_default();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap_or_default();
-    let rows = plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_f64);
+    let rows = plan
+        .pointer("/0/Plan/Plan Rows")
+        .and_then(serde_json::Value::as_f64);
     Ok(rows.unwrap_or(0.0) as u64)
 }
 
 async fn block_size(snapshot: &PostgresSnapshot) -> Result<u64> {
     let answer = snapshot.holder.ask("SHOW block_size").await?;
-    let size = answer.into_iter().next().flatten().and_then(|size| size.parse().ok());
+    let size = answer
+        .into_iter()
+        .next()
+        .flatten()
+        .and_then(|size| size.parse().ok());
     size.ok_or_else(|| Error::bug("the server does not tell its block size"))
 }
 
 fn block_count(leaves: &[Leaf]) -> u64 {
-    leaves.iter().map(|leaf| u64::from(leaf.blocks.unwrap_or(1))).sum()
+    leaves
+        .iter()
+        .map(|leaf| u64::from(leaf.blocks.unwrap_or(1)))
+        .sum()
 }
 
 fn part_count(rows: u64, bytes: u64, lanes: usize) -> u64 {
-    let for_lanes = if rows > ROWS_FOR_ALL_LANES { lanes as u64 } else { 1 };
+    let for_lanes = if rows > ROWS_FOR_ALL_LANES {
+        lanes as u64
+    } else {
+        1
+    };
     rows.div_ceil(PART_ROWS)
         .max(bytes.div_ceil(PART_BYTES))
         .max(for_lanes)
@@ -179,7 +204,11 @@ fn cut(leaves: &[Leaf], count: u64) -> Vec<Vec<Piece>> {
         // A leaf without pages holds no row that the snapshot could show.
         while first_block < blocks {
             // Without pages of its own it is not cut.
-            let taken = if leaf.blocks.is_some() { room.min(blocks - first_block) } else { blocks };
+            let taken = if leaf.blocks.is_some() {
+                room.min(blocks - first_block)
+            } else {
+                blocks
+            };
             let end = first_block + taken;
             part.push(Piece {
                 from: from.clone(),

@@ -6,8 +6,8 @@ use tideway_core::{Column, Error, Result, TableId};
 
 use super::snapshot::Steady;
 use crate::{
-    discover::{COLUMNS, DOMAINS, nullable, pg_type},
     connect::explain,
+    discover::{COLUMNS, DOMAINS, nullable, pg_type},
     sql::{ident, qualified},
     types::{PgType, Reading},
 };
@@ -53,6 +53,8 @@ SELECT c.oid, c.relkind = 'p' AS partitioned, \
   c.relkind IN ('r', 'm') AND COALESCE(m.amname, 'heap') = 'heap' AS heap, \
   c.relkind IN ('r', 'p') AND EXISTS ( \
     SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS children, \
+  pg_catalog.has_any_column_privilege(c.oid, 'SELECT') AS readable, \
+  pg_catalog.to_regclass($3) IS NOT NULL AS replaced, \
   f.attnum, f.attname::pg_catalog.text, f.required, f.base, f.typmod, f.enumeration, f.array \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam";
@@ -60,14 +62,28 @@ LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam";
 impl Relation {
     pub async fn find(holder: &Steady, id: &TableId) -> Result<Relation> {
         let namespace = id.namespace.as_deref().unwrap_or("public");
+        let name = qualified(namespace, &id.name);
         let statement = format!(
-            "WITH RECURSIVE {DOMAINS} {FIND} JOIN {COLUMNS} ON true \
+            "WITH RECURSIVE {DOMAINS} {FIND} LEFT JOIN {COLUMNS} ON true \
              WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
         );
-        let rows = holder.rows(&statement, &[&namespace, &id.name]).await?;
+        let rows = holder
+            .rows(&statement, &[&namespace, &id.name, &name])
+            .await?;
         let Some(first) = rows.first() else {
-            return Err(Error::missing("the table is not there any more, or no column of it may be read"));
+            return Err(Error::missing("the table is not there any more"));
         };
+        // Rights are looked up in what is there now, and are null for what is not.
+        match first.try_get("readable").map_err(explain)? {
+            Some(true) => {}
+            Some(false) => return Err(Error::permission("the role may not read the table")),
+            None if first.try_get("replaced").map_err(explain)? => {
+                return Err(Error::drift(
+                    "the table was replaced after the snapshot was taken",
+                ));
+            }
+            None => return Err(Error::missing("the table is not there any more")),
+        }
         let relation = || -> Result<Relation, tokio_postgres::Error> {
             let heap: bool = first.try_get("heap")?;
             let children: bool = first.try_get("children")?;
@@ -76,7 +92,6 @@ impl Relation {
                 (false, true) => Kind::Heap,
                 (false, false) => Kind::Opaque,
             };
-            let name = qualified(namespace, &id.name);
             let columns = rows.iter().map(|row| {
                 let column = PgColumn {
                     number: row.try_get("attnum")?,
@@ -89,7 +104,11 @@ impl Relation {
                 oid: first.try_get("oid")?,
                 kind,
                 columns: columns.collect::<Result<_, tokio_postgres::Error>>()?,
-                from: if kind == Kind::Heap { format!("ONLY {name}") } else { name },
+                from: if kind == Kind::Heap {
+                    format!("ONLY {name}")
+                } else {
+                    name
+                },
             })
         };
         relation().map_err(explain)
@@ -97,7 +116,11 @@ impl Relation {
 
     pub fn column(&self, name: &str) -> Result<&PgColumn> {
         let column = self.columns.get(name);
-        column.ok_or_else(|| Error::drift(format!("column {name} is not there any more, or may not be read")))
+        column.ok_or_else(|| {
+            Error::drift(format!(
+                "column {name} is not there any more, or may not be read"
+            ))
+        })
     }
 
     /// How each of `columns` is read; they were discovered some time ago.
@@ -106,11 +129,17 @@ impl Relation {
             let found = self.column(&wanted.name)?;
             let reading = found.pg_type.reading();
             if reading.logical != wanted.logical {
-                return Err(Error::drift(format!("column {} has another type now", wanted.name)));
+                return Err(Error::drift(format!(
+                    "column {} has another type now",
+                    wanted.name
+                )));
             }
             let in_key = key.contains(&wanted.name);
             if !wanted.nullable && nullable(found.required, in_key, reading) {
-                return Err(Error::drift(format!("column {} may be null now", wanted.name)));
+                return Err(Error::drift(format!(
+                    "column {} may be null now",
+                    wanted.name
+                )));
             }
             Ok(reading)
         });
@@ -135,7 +164,9 @@ impl Relation {
         // Planning the statement locks what it names. Nothing is read.
         let from = &self.from;
         holder
-            .ask(&format!("SET LOCAL lock_timeout = '30s'; SELECT 1 FROM {from} LIMIT 0"))
+            .ask(&format!(
+                "SET LOCAL lock_timeout = '30s'; SELECT 1 FROM {from} LIMIT 0"
+            ))
             .await
             .map_err(|error| match error.kind {
                 tideway_core::Kind::Missing => Error::missing("the table is not there any more"),
@@ -144,7 +175,9 @@ impl Relation {
         let rewritten = holder.rows(REWRITTEN, &[&self.oid]).await?;
         match rewritten.is_empty() {
             true => Ok(()),
-            false => Err(Error::drift("the table was emptied or rewritten after the snapshot was taken")),
+            false => Err(Error::drift(
+                "the table was emptied or rewritten after the snapshot was taken",
+            )),
         }
     }
 

@@ -59,7 +59,9 @@ impl PostgresSnapshot {
         let holder = reading_session(postgres).await?;
         let oldest_open = oldest_open(&holder, at).await?;
         holder.run(BEGIN).await?;
-        let exported = holder.query_one("SELECT pg_catalog.pg_export_snapshot()", &[]).await;
+        let exported = holder
+            .query_one("SELECT pg_catalog.pg_export_snapshot()", &[])
+            .await;
         let exported = exported.and_then(|row| row.try_get(0)).map_err(explain)?;
         Ok(PostgresSnapshot {
             postgres: postgres.clone(),
@@ -90,7 +92,10 @@ impl PostgresSnapshot {
 
     async fn new_session(&self) -> Result<Session> {
         let session = reading_session(&self.postgres).await?;
-        let take = format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(&self.exported));
+        let take = format!(
+            "{BEGIN}; SET TRANSACTION SNAPSHOT {}",
+            literal(&self.exported)
+        );
         session.run(&take).await.map_err(|error| match error.kind {
             Kind::Bug | Kind::Data | Kind::Conflict => {
                 Error::unavailable("the snapshot was lost: the session that held it has ended")
@@ -101,7 +106,9 @@ impl PostgresSnapshot {
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
-        self.idle.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.idle
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     /// The table as it is in this view.
@@ -116,7 +123,9 @@ impl PostgresSnapshot {
     }
 
     fn relations(&self) -> std::sync::MutexGuard<'_, HashMap<TableId, Arc<Relation>>> {
-        self.relations.lock().unwrap_or_else(|broken| broken.into_inner())
+        self.relations
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
     }
 
     /// An error about a table, with its name, and the statement that grants what is missing.
@@ -145,7 +154,9 @@ impl Snapshot for PostgresSnapshot {
 
 async fn reading_session(postgres: &Postgres) -> Result<Session> {
     let session = postgres.client().await?;
-    session.run(&format!("SET application_name = {}", literal(READING))).await?;
+    session
+        .run(&format!("SET application_name = {}", literal(READING)))
+        .await?;
     Ok(session)
 }
 
@@ -158,7 +169,9 @@ pub struct Lease {
 
 impl Lease {
     pub fn session(&self) -> Result<&Session> {
-        self.session.as_ref().ok_or_else(|| Error::bug("the session was given back"))
+        self.session
+            .as_ref()
+            .ok_or_else(|| Error::bug("the session was given back"))
     }
 
     pub fn give_back(mut self) {
@@ -188,7 +201,10 @@ struct Guarded {
 impl Steady {
     async fn new(session: Session) -> Result<Steady> {
         session.run("SAVEPOINT tideway").await?;
-        Ok(Steady(Mutex::new(Guarded { session, undo: false })))
+        Ok(Steady(Mutex::new(Guarded {
+            session,
+            undo: false,
+        })))
     }
 
     /// Runs statements; gives the last row's values, as text. Locks that they take are
@@ -196,12 +212,18 @@ impl Steady {
     pub async fn ask(&self, sql: &str) -> Result<Vec<Option<String>>> {
         let mut guarded = self.ready().await?;
         let answers = guarded.session.simple_query(sql).await;
-        let last = answers.map_err(explain)?.into_iter().rev().find_map(|answer| match answer {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-            }
-            _ => None,
-        });
+        let last = answers
+            .map_err(explain)?
+            .into_iter()
+            .rev()
+            .find_map(|answer| match answer {
+                SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|at| row.get(at).map(str::to_owned))
+                        .collect(),
+                ),
+                _ => None,
+            });
         guarded.undo = false;
         Ok(last.unwrap_or_default())
     }
@@ -213,7 +235,11 @@ impl Steady {
         parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let mut guarded = self.ready().await?;
-        let rows = guarded.session.query(sql, parameters).await.map_err(explain)?;
+        let rows = guarded
+            .session
+            .query(sql, parameters)
+            .await
+            .map_err(explain)?;
         guarded.undo = false;
         Ok(rows)
     }
@@ -225,12 +251,18 @@ impl Steady {
 
     async fn ready(&self) -> Result<MutexGuard<'_, Guarded>> {
         let mut guarded = self.0.lock().await;
-        let settle = if guarded.undo { "ROLLBACK TO SAVEPOINT tideway; " } else { "" };
+        let settle = if guarded.undo {
+            "ROLLBACK TO SAVEPOINT tideway; "
+        } else {
+            ""
+        };
         // Until the statement is known to have passed, it is one to be undone.
         guarded.undo = true;
         guarded
             .session
-            .run(&format!("{settle}RELEASE SAVEPOINT tideway; SAVEPOINT tideway"))
+            .run(&format!(
+                "{settle}RELEASE SAVEPOINT tideway; SAVEPOINT tideway"
+            ))
             .await?;
         Ok(guarded)
     }

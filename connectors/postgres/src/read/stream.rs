@@ -33,7 +33,9 @@ pub fn read(snapshot: Arc<PostgresSnapshot>, read: Arc<Read>, part: Part) -> Bat
         })
     });
     let batches = batches.try_flatten_stream();
-    batches.map_err(move |error| about.about(&table, error)).boxed()
+    batches
+        .map_err(move |error| about.about(&table, error))
+        .boxed()
 }
 
 /// Copies the pieces of a part out, one after the other.

@@ -60,7 +60,10 @@ impl Field<'_> {
 /// The condition on rows; `None` reads all.
 pub fn filter(relation: &Relation, tracking: &Tracking) -> Result<Option<String>> {
     let field = Field::of(relation, &tracking.column)?;
-    let from = tracking.cursor.as_ref().and_then(|cursor| cursor.from.as_deref());
+    let from = tracking
+        .cursor
+        .as_ref()
+        .and_then(|cursor| cursor.from.as_deref());
     Ok(from.map(|from| format!("{} >= {}", field.compared, field.value(from))))
 }
 
@@ -74,18 +77,24 @@ pub async fn next_cursor(
     let prior = tracking.cursor.as_ref();
     let newest = newest(snapshot, relation, &field, prior).await;
     let newest = newest.map_err(|error| match error.kind {
-        Kind::Data if prior.is_some() => {
-            Error::config(format!("what was remembered of {} does not fit its type any more", field.name))
-                .field("tracking_field")
-                .hint("resync the table")
-        }
+        Kind::Data if prior.is_some() => Error::config(format!(
+            "what was remembered of {} does not fit its type any more",
+            field.name
+        ))
+        .field("tracking_field")
+        .hint("resync the table"),
         _ => error,
     })?;
     let mark = newest.map(|value| Mark {
         at: snapshot.before.at,
         value,
     });
-    Ok(advance(field.name, prior, mark, snapshot.before.oldest_open))
+    Ok(advance(
+        field.name,
+        prior,
+        mark,
+        snapshot.before.oldest_open,
+    ))
 }
 
 /// The highest value before the snapshot. It never falls below what an earlier run has
@@ -96,10 +105,17 @@ async fn newest(
     field: &Field<'_>,
     prior: Option<&Cursor>,
 ) -> Result<Option<String>> {
-    let last = prior.and_then(|cursor| cursor.marks.last()).map(|mark| mark.value.as_str());
+    let last = prior
+        .and_then(|cursor| cursor.marks.last())
+        .map(|mark| mark.value.as_str());
     let from = prior.and_then(|cursor| cursor.from.as_deref());
     let mut values = vec![format!("pg_catalog.max({})", field.compared)];
-    values.extend([last, from].into_iter().flatten().map(|text| field.value(text)));
+    values.extend(
+        [last, from]
+            .into_iter()
+            .flatten()
+            .map(|text| field.value(text)),
+    );
     let bound = sensible(field.oid, snapshot.holder.version().await)
         .map(|bound| format!(" WHERE {} {bound}", ident(field.name)));
     let statement = format!(
@@ -174,7 +190,10 @@ mod tests {
     use super::*;
 
     fn mark(at: i64) -> Option<Mark> {
-        Some(Mark { at, value: format!("v{at}") })
+        Some(Mark {
+            at,
+            value: format!("v{at}"),
+        })
     }
 
     #[test]
@@ -182,7 +201,10 @@ mod tests {
         let first = advance("c", None, mark(10), None);
         assert_eq!((first.from.as_deref(), first.marks.len()), (Some("v10"), 1));
         let second = advance("c", Some(&first), mark(20), None);
-        assert_eq!((second.from.as_deref(), second.marks.len()), (Some("v20"), 1));
+        assert_eq!(
+            (second.from.as_deref(), second.marks.len()),
+            (Some("v20"), 1)
+        );
     }
 
     #[test]
@@ -194,7 +216,10 @@ mod tests {
         let third = advance("c", Some(&second), mark(30), Some(15));
         assert_eq!(third.from.as_deref(), Some("v10"));
         let fourth = advance("c", Some(&third), mark(40), None);
-        assert_eq!((fourth.from.as_deref(), fourth.marks.len()), (Some("v40"), 1));
+        assert_eq!(
+            (fourth.from.as_deref(), fourth.marks.len()),
+            (Some("v40"), 1)
+        );
     }
 
     #[test]
@@ -208,7 +233,10 @@ mod tests {
     fn an_empty_table_keeps_what_was_known() {
         assert_eq!(advance("c", None, None, None).from, None);
         let first = advance("c", None, mark(10), None);
-        assert_eq!(advance("c", Some(&first), None, None).from.as_deref(), Some("v10"));
+        assert_eq!(
+            advance("c", Some(&first), None, None).from.as_deref(),
+            Some("v10")
+        );
     }
 
     #[test]
@@ -218,8 +246,15 @@ mod tests {
             cursor = advance("c", Some(&cursor), mark(at), Some(0));
         }
         assert_eq!(cursor.marks.len(), MOST_MARKS);
-        assert_eq!((cursor.marks[0].at, cursor.marks[MOST_MARKS - 1].at), (0, 499));
+        assert_eq!(
+            (cursor.marks[0].at, cursor.marks[MOST_MARKS - 1].at),
+            (0, 499)
+        );
         let after = advance("c", Some(&cursor), mark(500), Some(250));
-        assert!(after.marks[0].at <= 250 && after.marks[0].at > 100, "{:?}", after.marks);
+        assert!(
+            after.marks[0].at <= 250 && after.marks[0].at > 100,
+            "{:?}",
+            after.marks
+        );
     }
 }

@@ -1,19 +1,15 @@
 //! One batch of a part.
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
-use rusqlite::{
-    ToSql,
-    types::{Null, ValueRef},
-};
-use tideway_core::{
-    Error, Part, Result,
-    schema::arrow_schema,
-    source::Read,
+use rusqlite::{Row, types::ValueRef};
+use tideway_core::{Error, Part, Result, schema::arrow_schema, source::Read};
+
+use crate::{
+    connect::{Handle, Visit},
+    sql::list,
 };
 
-use crate::{connect::Visit, sql::list};
-
-use super::{Range, Shared, columns::Decoder, selected, track::Track};
+use super::{Range, Shared, columns::Decoder, selection::Selection};
 
 /// Values of at most this many bytes before the last row of a batch. An Arrow column of
 /// texts ends at 2 GiB, and a single row may bring almost 1 GiB.
@@ -48,83 +44,89 @@ pub fn batch(
     from: i64,
 ) -> Result<(RecordBatch, Progress)> {
     let handle = &*shared.handle();
-    let (columns, tracked) = selected(read)?;
-    let track = Track::of(read)?;
     let Progress { range, left, .. } = progress;
-    let names: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(at, column)| range.place.column(at, &column.name))
-        .collect();
-    let filter = match (&track, tracked.and_then(|at| names.get(at))) {
-        // The plus keeps SQLite from looking the value up in an index: the rows are
-        // wanted by their numbers.
-        (Some(track), Some(name)) => track.filter(&format!("+{name}")),
-        _ => None,
-    };
+    let selection = Selection::of(read)?;
     let number = range.place.row_number();
-    let mut sql = format!(
-        "SELECT {}, {number} FROM {} WHERE {number} BETWEEN ?2 AND ?3",
-        list(&names),
-        range.place.from(&read.table.id.name)
+    // The plus keeps SQLite from looking the tracking field up in an index: the rows are
+    // wanted by their numbers.
+    let filter = selection.filter(&range.place, "+");
+    let sql = format!(
+        "SELECT {}, {number} FROM {} WHERE {} AND {number} BETWEEN ?2 AND ?3 ORDER BY {number}",
+        list(selection.names(&range.place)),
+        range.place.from(&read.table.id.name),
+        filter.sql
     );
-    let mut bound: Vec<&dyn ToSql> = vec![&Null, &from, &range.to];
-    if let Some(filter) = &filter {
-        sql.push_str(&format!(" AND {}", filter.sql));
-        if let Some(first) = bound.first_mut() {
-            *first = &filter.bound;
-        }
-    }
-    sql.push_str(&format!(" ORDER BY {number}"));
-
-    let mut decoders: Vec<Decoder> = read.columns.iter().map(Decoder::new).collect();
-    let full = read.batch_bytes.clamp(1, MOST_BATCH_BYTES);
-    let (mut rows, mut bytes, mut last) = (0_u64, 0_usize, None);
     let mut statement = handle.prepare(&sql)?;
     let mut found = statement
-        .query(bound.as_slice())
+        .query((&filter.bound, from, range.to))
         .map_err(|error| handle.explain(error))?;
-    let ended = handle.visit(&mut found, |row| {
-        let cell = |at: usize| row.get_ref(at).map_err(|error| handle.explain(error));
-        if left == Some(rows) {
-            return Ok(Visit::Enough);
+    let mut rows = Rows::new(handle, read, selection);
+    let ended = handle.visit(&mut found, |row| match left == Some(rows.count) {
+        true => Ok(Visit::Enough),
+        false => rows.take(row),
+    })?;
+    let left = left.map(|left| left - rows.count);
+    let goes_on = ended == Visit::Enough && left != Some(0);
+    let last = rows.last.filter(|_| goes_on);
+    let progress = Progress {
+        from: last.and_then(|last| last.checked_add(1)),
+        range,
+        left,
+    };
+    Ok((rows.finish()?, progress))
+}
+
+/// The rows of a batch that is being filled.
+struct Rows<'a> {
+    handle: &'a Handle,
+    read: &'a Read,
+    selection: Selection,
+    decoders: Vec<Decoder>,
+    count: u64,
+    bytes: usize,
+    /// Number of the last row.
+    last: Option<i64>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(handle: &'a Handle, read: &'a Read, selection: Selection) -> Self {
+        Rows {
+            handle,
+            read,
+            selection,
+            decoders: read.columns.iter().map(Decoder::new).collect(),
+            count: 0,
+            bytes: 0,
+            last: None,
         }
-        if let (Some(track), Some(at)) = (&track, tracked)
-            && !track.passes(cell(at)?)?
+    }
+
+    fn take(&mut self, row: &Row<'_>) -> Result<Visit> {
+        let cell = |at: usize| row.get_ref(at).map_err(|error| self.handle.explain(error));
+        if let Some((at, track)) = &self.selection.track
+            && !track.passes(cell(*at)?)?
         {
             return Ok(Visit::More);
         }
-        for (at, decoder) in decoders.iter_mut().enumerate() {
-            bytes += decoder
+        for (at, decoder) in self.decoders.iter_mut().enumerate() {
+            self.bytes += decoder
                 .append(cell(at)?)
-                .map_err(|misfit| misfit.explain(&read.table))?;
+                .map_err(|misfit| misfit.explain(&self.read.table))?;
         }
-        rows += 1;
-        last = match cell(columns.len())? {
-            ValueRef::Integer(number) => Some(number),
-            _ => return Err(Error::bug("a row has no number")),
+        let ValueRef::Integer(number) = cell(self.selection.columns.len())? else {
+            return Err(Error::bug("a row has no number"));
         };
-        Ok(if bytes >= full {
-            Visit::Enough
-        } else {
-            Visit::More
-        })
-    })?;
-    let left = left.map(|left| left - rows);
-    let goes_on = ended == Visit::Enough && left != Some(0);
-    let next = last
-        .filter(|_| goes_on)
-        .and_then(|last| last.checked_add(1));
-    let arrays = decoders.into_iter().map(Decoder::finish).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows as usize));
-    let batch = RecordBatch::try_new_with_options(arrow_schema(&read.columns), arrays, &options)
-        .map_err(|error| Error::bug(format!("{}: {error}", read.table.id)))?;
-    Ok((
-        batch,
-        Progress {
-            from: next,
-            range,
-            left,
-        },
-    ))
+        self.last = Some(number);
+        self.count += 1;
+        let full = self.bytes >= self.read.batch_bytes.clamp(1, MOST_BATCH_BYTES);
+        Ok(if full { Visit::Enough } else { Visit::More })
+    }
+
+    fn finish(self) -> Result<RecordBatch> {
+        let schema = arrow_schema(&self.read.columns);
+        let arrays = self.decoders.into_iter().map(Decoder::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.count as usize));
+        RecordBatch::try_new_with_options(schema, arrays, &options)
+            .map_err(|error| Error::bug(format!("{}: {error}", self.read.table.id)))
+    }
 }

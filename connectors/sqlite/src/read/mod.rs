@@ -9,6 +9,7 @@
 mod batch;
 mod columns;
 mod plan;
+mod selection;
 mod track;
 
 use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicUsize};
@@ -18,7 +19,7 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tideway_core::{
-    Batch, Catalog, Column, Error, Part, Result,
+    Batch, Catalog, Part, Result,
     source::{BatchStream, Read, Scan, Scope, Snapshot, Source},
 };
 
@@ -141,32 +142,4 @@ impl Snapshot for View {
             .boxed(),
         }
     }
-}
-
-/// The columns of a read as they are selected: those wanted, and the tracking field
-/// behind them if it is not among them.
-fn selected(read: &Read) -> Result<(Vec<Column>, Option<usize>)> {
-    let mut columns = read.columns.clone();
-    let Some(tracking) = &read.tracking else {
-        return Ok((columns, None));
-    };
-    if let Some(at) = columns
-        .iter()
-        .position(|column| column.name == tracking.column)
-    {
-        return Ok((columns, Some(at)));
-    }
-    let column = read
-        .table
-        .column(&tracking.column)
-        .cloned()
-        .ok_or_else(|| {
-            Error::drift(format!(
-                "{} has no column {}",
-                read.table.id, tracking.column
-            ))
-        })?;
-    columns.push(column);
-    let at = columns.len() - 1;
-    Ok((columns, Some(at)))
 }

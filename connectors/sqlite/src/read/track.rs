@@ -16,8 +16,7 @@ use std::{
 
 use rusqlite::types::{Value, ValueRef};
 use tideway_core::{
-    Cursor, Error, LogicalType, Mark, Result, Table,
-    source::Read,
+    Column, Cursor, Error, LogicalType, Mark, Result, Table, TableId,
     types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
@@ -28,7 +27,7 @@ use crate::{
 
 /// The tracking field of a read and where to begin.
 pub struct Track {
-    table: Table,
+    table: TableId,
     column: String,
     logical: LogicalType,
     before: Option<Cursor>,
@@ -49,45 +48,46 @@ pub struct Filter {
     pub bound: Value,
 }
 
+impl Filter {
+    pub fn all() -> Filter {
+        Filter {
+            sql: "?1 IS NULL".to_owned(),
+            bound: Value::Null,
+        }
+    }
+}
+
 impl Track {
-    pub fn of(read: &Read) -> Result<Option<Track>> {
-        let Some(tracking) = &read.tracking else {
-            return Ok(None);
-        };
-        let name = &tracking.column;
-        let wrong = |what: String| {
-            Error::config(format!("{}: {what}", read.table.id)).field("tracking_field")
-        };
-        let column = read
-            .table
-            .column(name)
-            .ok_or_else(|| Error::drift(format!("{} has no column {name}", read.table.id)))?;
+    pub fn new(table: &Table, column: &Column, cursor: Option<Cursor>) -> Result<Track> {
+        let name = &column.name;
+        let wrong =
+            |what: String| Error::config(format!("{}: {what}", table.id)).field("tracking_field");
         if !orderable(column.logical) {
             return Err(wrong(format!("{name} has no order that grows with time"))
                 .hint("choose a number, a date or a timestamp"));
         }
-        let from = match tracking
-            .cursor
-            .as_ref()
-            .and_then(|cursor| cursor.from.as_ref())
-        {
+        let from = match cursor.as_ref().and_then(|cursor| cursor.from.as_ref()) {
             None => None,
             Some(text) => Some(Point::parse(column.logical, text).ok_or_else(|| {
                 wrong(format!("{name} has changed its type since the last run"))
                     .hint("run the sync once with a resync")
             })?),
         };
-        Ok(Some(Track {
-            table: read.table.clone(),
+        Ok(Track {
+            table: table.id.clone(),
             column: name.clone(),
             logical: column.logical,
-            before: tracking.cursor.clone(),
+            before: cursor,
             from,
-        }))
+        })
     }
 
     /// What can be sorted out in SQL: lets through all that [`Track::passes`], and more.
-    pub fn filter(&self, column: &str) -> Option<Filter> {
+    pub fn filter(&self, column: &str) -> Filter {
+        self.narrow(column).unwrap_or_else(Filter::all)
+    }
+
+    fn narrow(&self, column: &str) -> Option<Filter> {
         let (sql, bound) = match (self.from.as_ref()?, self.logical) {
             (
                 Point::Whole(number),
@@ -162,7 +162,7 @@ impl Track {
 
     fn point(&self, value: ValueRef<'_>) -> Result<Point> {
         Point::of(self.logical, value).ok_or_else(|| {
-            let (column, table) = (&self.column, &self.table.id);
+            let (column, table) = (&self.column, &self.table);
             Error::data(format!(
                 "column {column} of table {table} holds a value that is no {}",
                 self.logical.spec()

@@ -139,5 +139,8 @@ impl Hashes {
 }
 
 fn chosen(rows: &RecordBatch, places: &[usize]) -> Vec<ArrayRef> {
-    places.iter().map(|place| rows.column(*place).clone()).collect()
+    places
+        .iter()
+        .map(|place| rows.column(*place).clone())
+        .collect()
 }

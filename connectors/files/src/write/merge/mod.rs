@@ -156,7 +156,9 @@ impl Merge {
         let hashes = Hashes::new(&self.spec.columns, &self.key, &self.data)?;
         let staged: u64 = self.staged.iter().map(|(file, _)| file.rows).sum();
         let shares = staged.div_ceil(self.most_keys.max(1)).max(1);
-        let shares: Vec<Share> = (0..shares).map(|number| Share { number, of: shares }).collect();
+        let shares: Vec<Share> = (0..shares)
+            .map(|number| Share { number, of: shares })
+            .collect();
         let room = usize::try_from(staged / shares.len() as u64).unwrap_or(0);
         let room = room + room / 16;
         let first = self.old.iter().all(|(file, _)| file.rows == 0);
@@ -263,7 +265,9 @@ impl Merge {
                 if !columns.is_empty() && !replaced.is_empty() {
                     let rows = rows.project(&columns).map_err(arrow)?;
                     let taken = take_record_batch(&rows, &UInt64Array::from(replaced));
-                    carried.batches.push(taken.map_err(arrow)?.columns().to_vec());
+                    carried
+                        .batches
+                        .push(taken.map_err(arrow)?.columns().to_vec());
                 }
                 first += count;
                 Ok(())
@@ -371,7 +375,10 @@ impl Merge {
             for (at, place) in columns.iter().enumerate() {
                 arrays[*place] = carried.column(at, &places)?;
             }
-            write(writer, RecordBatch::try_new(updates.schema(), arrays).map_err(arrow)?)
+            write(
+                writer,
+                RecordBatch::try_new(updates.schema(), arrays).map_err(arrow)?,
+            )
         })
     }
 
@@ -392,24 +399,31 @@ impl Merge {
             }
             let (gone, marked) = (fates.gone.finish(), fates.marked.finish());
             let mut first = 0;
-            self.scan(std::slice::from_ref(old), &self.spec.columns, &mut |mut rows| {
-                let count = rows.num_rows();
-                let marked = BooleanArray::new(marked.slice(first, count), None);
-                if let Some(place) = deleted_at.filter(|_| marked.true_count() > 0) {
-                    let mut arrays = rows.columns().to_vec();
-                    arrays[place] = zip(&marked, &now, &arrays[place]).map_err(arrow)?;
-                    rows = RecordBatch::try_new(rows.schema(), arrays).map_err(arrow)?;
-                }
-                let stays = BooleanArray::new(!&gone.slice(first, count), None);
-                first += count;
-                write(writer, filter_record_batch(&rows, &stays).map_err(arrow)?)
-            })?;
+            self.scan(
+                std::slice::from_ref(old),
+                &self.spec.columns,
+                &mut |mut rows| {
+                    let count = rows.num_rows();
+                    let marked = BooleanArray::new(marked.slice(first, count), None);
+                    if let Some(place) = deleted_at.filter(|_| marked.true_count() > 0) {
+                        let mut arrays = rows.columns().to_vec();
+                        arrays[place] = zip(&marked, &now, &arrays[place]).map_err(arrow)?;
+                        rows = RecordBatch::try_new(rows.schema(), arrays).map_err(arrow)?;
+                    }
+                    let stays = BooleanArray::new(!&gone.slice(first, count), None);
+                    first += count;
+                    write(writer, filter_record_batch(&rows, &stays).map_err(arrow)?)
+                },
+            )?;
         }
         Ok(())
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        self.spec.columns.iter().position(|column| column.name == name)
+        self.spec
+            .columns
+            .iter()
+            .position(|column| column.name == name)
     }
 
     /// Columns that an updated row takes over from the row it replaces: when it was
@@ -422,7 +436,10 @@ impl Merge {
             name => self.data.iter().any(|brought| brought == name),
         };
         let columns = self.spec.columns.iter().enumerate();
-        columns.filter(|(_, column)| !is_new(column)).map(|(place, _)| place).collect()
+        columns
+            .filter(|(_, column)| !is_new(column))
+            .map(|(place, _)| place)
+            .collect()
     }
 
     /// Reads files from end to end. The next batch is read while `visit` has the last.
@@ -440,7 +457,12 @@ impl Merge {
         let files: Vec<TableFile> = files.collect();
         let wanted = Wanted {
             columns: columns.to_vec(),
-            known: self.spec.columns.iter().map(|column| column.name.clone()).collect(),
+            known: self
+                .spec
+                .columns
+                .iter()
+                .map(|column| column.name.clone())
+                .collect(),
             batch_bytes: BATCH_BYTES,
             own: true,
         };
@@ -472,8 +494,10 @@ impl Merge {
 
     fn changed_outside(&self, file: &PartFile) -> Error {
         let shown = self.target.place.show(&self.target.file(&file.name));
-        Error::data(format!("{shown} does not have the rows that it was written with"))
-            .hint("something else has changed the file; run the sync with a rebuild of the table")
+        Error::data(format!(
+            "{shown} does not have the rows that it was written with"
+        ))
+        .hint("something else has changed the file; run the sync with a rebuild of the table")
     }
 }
 

@@ -13,12 +13,24 @@ const KINDS: [(Wire, LogicalType); 19] = [
     (Wire::Float4, LogicalType::Float32),
     (Wire::Float8, LogicalType::Float64),
     (
-        Wire::Decimal { precision: 12, scale: 2 },
-        LogicalType::Decimal { precision: 12, scale: 2 },
+        Wire::Decimal {
+            precision: 12,
+            scale: 2,
+        },
+        LogicalType::Decimal {
+            precision: 12,
+            scale: 2,
+        },
     ),
     (
-        Wire::Decimal { precision: 60, scale: 10 },
-        LogicalType::Decimal { precision: 60, scale: 10 },
+        Wire::Decimal {
+            precision: 60,
+            scale: 10,
+        },
+        LogicalType::Decimal {
+            precision: 60,
+            scale: 10,
+        },
     ),
     (Wire::Numeric, LogicalType::Numeric),
     (Wire::Text, LogicalType::Text),
@@ -79,7 +91,10 @@ fn some(bytes: impl AsRef<[u8]>) -> Option<Vec<u8>> {
 
 fn numeric(groups: &[u16], weight: i16, sign: u16, scale: u16) -> Vec<u8> {
     let head = [groups.len() as u16, weight as u16, sign, scale];
-    head.iter().chain(groups).flat_map(|part| part.to_be_bytes()).collect()
+    head.iter()
+        .chain(groups)
+        .flat_map(|part| part.to_be_bytes())
+        .collect()
 }
 
 fn only(kind: (Wire, LogicalType), values: &[Option<Vec<u8>>]) -> Result<Batch> {
@@ -117,17 +132,38 @@ fn a_row_of_every_type_is_decoded() {
     let nulls: Row = vec![None; row.len()];
     let batches = decoded(decoder(&KINDS, 1 << 20), &[&stream(&[row, nulls])]).unwrap();
     let rows = &batches[0].rows;
-    assert!(rows.columns().iter().all(|column| column.len() == 2 && column.is_null(1)));
+    assert!(
+        rows.columns()
+            .iter()
+            .all(|column| column.len() == 2 && column.is_null(1))
+    );
     assert!(rows.column(0).as_boolean().value(0));
-    assert_eq!(rows.column(4).as_primitive::<Int64Type>().value(0), i64::from(u32::MAX));
+    assert_eq!(
+        rows.column(4).as_primitive::<Int64Type>().value(0),
+        i64::from(u32::MAX)
+    );
     assert_eq!(rows.column(6).as_primitive::<Float64Type>().value(0), -2.5);
-    assert_eq!(rows.column(7).as_primitive::<Decimal128Type>().value(0), -1_234_567);
-    assert_eq!(rows.column(8).as_primitive::<Decimal256Type>().value_as_string(0), "7.0000000000");
+    assert_eq!(
+        rows.column(7).as_primitive::<Decimal128Type>().value(0),
+        -1_234_567
+    );
+    assert_eq!(
+        rows.column(8)
+            .as_primitive::<Decimal256Type>()
+            .value_as_string(0),
+        "7.0000000000"
+    );
     assert_eq!(rows.column(9).as_string::<i32>().value(0), "0.120");
     assert_eq!(rows.column(10).as_string::<i32>().value(0), "Grüße");
     assert_eq!(rows.column(11).as_string::<i32>().value(0), "{\"a\": 1}");
-    assert_eq!(rows.column(14).as_primitive::<Date32Type>().value(0), 10_957);
-    let stamp = rows.column(17).as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!(
+        rows.column(14).as_primitive::<Date32Type>().value(0),
+        10_957
+    );
+    let stamp = rows
+        .column(17)
+        .as_primitive::<TimestampMicrosecondType>()
+        .value(0);
     assert_eq!(stamp, 946_684_799_999_999);
     assert_eq!(rows.column(18).as_string::<i32>().value(0), "P1Y2M2DT1.5S");
 }
@@ -138,7 +174,10 @@ fn infinities_become_the_sentinels_and_the_far_future_a_note() {
     let kind = (Wire::Timestamp, LogicalType::Timestamp);
     let values = [i64::MAX, i64::MIN, i64::MAX - 1].map(|micros| some(micros.to_be_bytes()));
     let batch = only(kind, &values).unwrap();
-    let stamps = batch.rows.column(0).as_primitive::<TimestampMicrosecondType>();
+    let stamps = batch
+        .rows
+        .column(0)
+        .as_primitive::<TimestampMicrosecondType>();
     assert_eq!(stamps.value(0), TIMESTAMP_INFINITY);
     assert_eq!(stamps.value(1), TIMESTAMP_MINUS_INFINITY);
     assert!(stamps.is_null(2));
@@ -148,16 +187,30 @@ fn infinities_become_the_sentinels_and_the_far_future_a_note() {
 #[test]
 fn nan_in_a_decimal_becomes_null_with_a_note() {
     let kind = KINDS[7];
-    let batch = only(kind, &[some(numeric(&[], 0, 0xC000, 0)), some(numeric(&[5], 0, 0, 2))]).unwrap();
+    let batch = only(
+        kind,
+        &[
+            some(numeric(&[], 0, 0xC000, 0)),
+            some(numeric(&[5], 0, 0, 2)),
+        ],
+    )
+    .unwrap();
     assert_eq!(batch.rows.column(0).null_count(), 1);
     assert_eq!(batch.notes[0].what, "NaN stored as null");
 }
 
 #[test]
 fn bytes_that_are_not_utf8_are_repaired_and_counted() {
-    let batch = only((Wire::Text, LogicalType::Text), &[some("é"), None, some([b'a', 0xff])]).unwrap();
+    let batch = only(
+        (Wire::Text, LogicalType::Text),
+        &[some("é"), None, some([b'a', 0xff])],
+    )
+    .unwrap();
     let texts = batch.rows.column(0).as_string::<i32>();
-    assert_eq!((texts.value(0), texts.is_null(1), texts.value(2)), ("é", true, "a\u{fffd}"));
+    assert_eq!(
+        (texts.value(0), texts.is_null(1), texts.value(2)),
+        ("é", true, "a\u{fffd}")
+    );
     assert_eq!(batch.notes[0].rows, 1);
 }
 
@@ -173,7 +226,12 @@ fn a_stream_that_stops_early_is_not_taken_for_a_whole_table() {
 
 #[test]
 fn values_of_the_wrong_length_are_refused_by_column() {
-    for (kind, bytes) in [(KINDS[2], vec![1, 2]), (KINDS[11], vec![2, b'1']), (KINDS[11], vec![]), (KINDS[12], vec![0; 15])] {
+    for (kind, bytes) in [
+        (KINDS[2], vec![1, 2]),
+        (KINDS[11], vec![2, b'1']),
+        (KINDS[11], vec![]),
+        (KINDS[12], vec![0; 15]),
+    ] {
         let error = only(kind, &[some(bytes)]).unwrap_err();
         assert!(error.what().contains("column c0"), "{error}");
     }
@@ -182,7 +240,10 @@ fn values_of_the_wrong_length_are_refused_by_column() {
 #[test]
 fn batches_are_cut_by_bytes_and_a_large_row_passes_alone() {
     let sizes = [10, 10, 5000, 10, 10];
-    let rows: Vec<Row> = sizes.iter().map(|size| vec![some(vec![b'x'; *size])]).collect();
+    let rows: Vec<Row> = sizes
+        .iter()
+        .map(|size| vec![some(vec![b'x'; *size])])
+        .collect();
     let kind = (Wire::Text, LogicalType::Text);
     let batches = decoded(decoder(&[kind], 100), &[&stream(&rows)]).unwrap();
     let counts: Vec<usize> = batches.iter().map(Batch::row_count).collect();
@@ -190,7 +251,10 @@ fn batches_are_cut_by_bytes_and_a_large_row_passes_alone() {
 }
 
 fn any_row() -> impl Strategy<Value = Row> {
-    prop::collection::vec(prop::option::weighted(0.8, prop::collection::vec(any::<u8>(), 0..20)), 2)
+    prop::collection::vec(
+        prop::option::weighted(0.8, prop::collection::vec(any::<u8>(), 0..20)),
+        2,
+    )
 }
 
 proptest! {
