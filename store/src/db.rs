@@ -157,6 +157,11 @@ impl Db {
             .map_err(|_| Error::config("the database URL cannot be read").field("database_url"))?
             .application_name("tideway")
             .disable_statement_logging();
+        // The pool would knock at a closed door for as long as its patience lasts.
+        let first = tokio::time::timeout(PATIENCE, options.connect()).await;
+        first
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(fault::of_opening)?;
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
             .acquire_timeout(PATIENCE)
@@ -410,5 +415,8 @@ fn make_private(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let opened = options.open(path).map(drop).map_err(Error::from);
-    opened.map_err(|error| error.while_(format!("open the database {}", path.display())))
+    opened.map_err(|error| {
+        let doing = format!("open the database {}", path.display());
+        error.while_(doing).field("database_url")
+    })
 }

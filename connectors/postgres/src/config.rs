@@ -7,6 +7,8 @@ use tideway_core::{Error, Result, Secret};
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["host", "port", "database", "username", "password"]))]
+// Tunnels and change streams are in the form before they are built.
+#[allow(dead_code)]
 pub struct Config {
     /// Database server hostname or IP address
     #[serde(alias = "hostname")]

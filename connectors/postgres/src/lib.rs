@@ -20,8 +20,10 @@ use tideway_core::{
     form::{self, Form},
 };
 
-use self::config::{Config, DestinationOptions, SourceOptions};
-pub use self::connect::{Postgres, Session};
+use self::{
+    config::{Config, DestinationOptions, SourceOptions},
+    connect::Postgres,
+};
 
 static ABOUT: About = About {
     id: "postgresql",

@@ -59,6 +59,23 @@ impl Config {
             .canonicalize()
             .map_or_else(|_| path.clone(), |folder| folder.join(file)))
     }
+
+    /// The memory limit as DuckDB understands it, which would not say what is wrong with it.
+    pub fn memory(&self) -> Result<String> {
+        let limit = self.memory_limit.trim();
+        let is_digit = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let end = limit.find(|letter| !is_digit(letter));
+        let (digits, unit) = limit.split_at(end.unwrap_or(limit.len()));
+        let unit = unit.trim_start().to_ascii_uppercase();
+        let number = digits.parse::<f64>().ok().filter(|number| *number > 0.0);
+        let known = ["KB", "MB", "GB", "TB", "KIB", "MIB", "GIB", "TIB", "%"];
+        if number.is_none() || !known.contains(&unit.as_str()) {
+            return Err(Error::config("memory_limit is not a size")
+                .field("memory_limit")
+                .hint("write a number and a unit, such as 512MB or 4GB"));
+        }
+        Ok(limit.to_owned())
+    }
 }
 
 /// A sync reads every table and view as it is; nothing to choose.

@@ -44,7 +44,7 @@ pub fn translated(error: &DriverError, path: &Path) -> Error {
         "Catalog" if words.contains("already exists") => {
             Error::conflict(format!("{shown}: {words}"))
         }
-        "Dependency" => Error::conflict(format!("{shown}: {words}"))
+        "Dependency" | "Catalog" => Error::conflict(format!("{shown}: {words}"))
             .hint("drop the indexes and foreign keys of the table, then run the sync again"),
         "Binder" => Error::drift(format!("{shown}: {}", without_values(words))),
         "TransactionContext" | "Transaction" => Error::unavailable(format!(
@@ -56,7 +56,10 @@ pub fn translated(error: &DriverError, path: &Path) -> Error {
             .hint("check the disk and the rights on the file and its folder"),
         "FATAL" => Error::unavailable(format!("{shown}: DuckDB gave the file up"))
             .hint("nothing to do: the file is opened anew; if it goes on, check the disk"),
-        _ => Error::bug(format!("{shown}: {category} error of DuckDB")),
+        _ => Error::bug(format!(
+            "{shown}: {category} error of DuckDB: {}",
+            without_values(words)
+        )),
     }
 }
 
@@ -90,6 +93,7 @@ fn of_the_machine(words: &str, shown: &str) -> Option<Error> {
         );
     }
     if words.contains("not a valid DuckDB database")
+        || words.contains("Corrupt database file")
         || words.contains("database with version number")
     {
         return Some(

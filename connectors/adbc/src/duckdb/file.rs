@@ -41,7 +41,7 @@ impl Access {
     pub fn new(config: &Config, data_dir: Option<PathBuf>) -> Result<Access> {
         Ok(Access {
             path: config.file()?,
-            memory_limit: config.memory_limit.clone(),
+            memory_limit: config.memory()?,
             threads: config.threads,
             data_dir,
         })

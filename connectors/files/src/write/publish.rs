@@ -249,11 +249,13 @@ impl FileLoad {
             manifest.generation = before.generation;
             manifest.finished = before.finished.clone();
             let stays: HashSet<&str> = manifest.files.iter().map(|f| f.name.as_str()).collect();
-            let names = before
-                .files
-                .iter()
-                .map(|file| &file.name)
-                .chain(&before.retired);
+            // What was retired before this load began was removed when it began.
+            let met = self
+                .before
+                .as_ref()
+                .is_some_and(|b| b.generation == before.generation);
+            let earlier = before.retired.iter().filter(|_| !met);
+            let names = before.files.iter().map(|file| &file.name).chain(earlier);
             manifest.retired = names
                 .filter(|name| !stays.contains(name.as_str()))
                 .cloned()

@@ -17,14 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 4 } else { 120 })
 const TURN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Gives up statements of this transaction that wait too long for a lock.
-pub async fn limit_waiting(transaction: &Transaction<'_>) -> Result<()> {
-    set_timeout(transaction, PATIENCE).await
+/// The statement that gives up statements of a transaction which wait too long for a lock.
+pub fn limit() -> String {
+    timeout(PATIENCE)
 }
 
-async fn set_timeout(transaction: &Transaction<'_>, time: Duration) -> Result<()> {
-    let sql = format!("SET LOCAL lock_timeout = {}", time.as_millis());
-    transaction.batch_execute(&sql).await.map_err(explain)
+fn timeout(time: Duration) -> String {
+    format!("SET LOCAL lock_timeout = {}", time.as_millis())
+}
+
+async fn set(transaction: &Transaction<'_>, time: Duration) -> Result<()> {
+    transaction
+        .batch_execute(&timeout(time))
+        .await
+        .map_err(explain)
 }
 
 /// Waits until no other load of this table is in its last step, and keeps others out
@@ -47,13 +53,13 @@ async fn turn_key<C: GenericClient>(client: &C, place: &Place) -> Result<i64> {
 pub async fn lock_table(transaction: &mut Transaction<'_>, place: &Place) -> Result<()> {
     let started = Instant::now();
     let sql = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", place.sql());
-    set_timeout(transaction, TURN).await?;
+    set(transaction, TURN).await?;
     loop {
         let turn = transaction.transaction().await.map_err(explain)?;
         match turn.batch_execute(&sql).await {
             Ok(()) => {
                 turn.commit().await.map_err(explain)?;
-                return limit_waiting(transaction).await;
+                return set(transaction, PATIENCE).await;
             }
             Err(error) if is_timeout(&error) && started.elapsed() + TURN < PATIENCE => {
                 turn.rollback().await.map_err(explain)?;
@@ -68,7 +74,7 @@ fn is_timeout(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| code.code() == "55P03")
 }
 
-/// Another load's turn, or any lock on the table.
+/// Another load's turn, or any lock on the table or on what is staged for it.
 const HOLDERS: &str = "\
 SELECT l.pid, a.usename::text, a.application_name FROM pg_catalog.pg_locks l \
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
@@ -76,18 +82,18 @@ WHERE l.granted AND l.pid IS NOT NULL AND l.pid <> pg_catalog.pg_backend_pid() \
 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
 AND (l.locktype = 'advisory' AND l.objsubid = 1 \
 AND ((l.classid::bigint << 32) | l.objid::bigint) = $1 \
-OR l.locktype = 'relation' AND l.relation = (SELECT c.oid FROM pg_catalog.pg_class c \
+OR l.locktype = 'relation' AND l.relation IN (SELECT c.oid FROM pg_catalog.pg_class c \
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-WHERE n.nspname = $2 AND c.relname = $3)) \
+WHERE n.nspname = $2 AND c.relname = ANY ($3))) \
 ORDER BY l.locktype, a.xact_start LIMIT 1";
 
 /// The error with the name of whoever holds what was waited for in vain. Comes after the
 /// transaction was rolled back, so whoever it was may be gone.
-pub async fn name_blocker(client: &Client, place: &Place, error: Error) -> Error {
+pub async fn name_blocker(client: &Client, place: &Place, stage: &Place, error: Error) -> Error {
     if error.kind != Kind::Timeout {
         return error;
     }
-    let Ok(Some((pid, name))) = holder(client, place).await else {
+    let Ok(Some((pid, name))) = holder(client, place, stage).await else {
         return error.while_(place);
     };
     Error::timeout(format!("{place} is locked by {name}")).hint(format!(
@@ -95,10 +101,11 @@ pub async fn name_blocker(client: &Client, place: &Place, error: Error) -> Error
     ))
 }
 
-async fn holder(client: &Client, place: &Place) -> Result<Option<(i32, String)>> {
+async fn holder(client: &Client, place: &Place, stage: &Place) -> Result<Option<(i32, String)>> {
     let key = turn_key(client, place).await?;
+    let names = [&place.name, &stage.name];
     let found = client
-        .query_opt(HOLDERS, &[&key, &place.schema, &place.name])
+        .query_opt(HOLDERS, &[&key, &place.schema, &names.as_slice()])
         .await;
     found.map_err(explain)?.as_ref().map(described).transpose()
 }
@@ -179,7 +186,7 @@ mod tests {
         let mut transaction = session.transaction().await.unwrap();
         let error = lock_table(&mut transaction, &place).await.unwrap_err();
         drop(transaction);
-        let error = name_blocker(&session, &place, error).await;
+        let error = name_blocker(&session, &place, &place, error).await;
         assert_eq!(error.kind, Kind::Timeout);
         assert!(
             error
@@ -217,11 +224,11 @@ mod tests {
         take_turn(&first, &place).await.unwrap();
         let mut session = server("us").await.client().await.unwrap();
         let transaction = session.transaction().await.unwrap();
-        limit_waiting(&transaction).await.unwrap();
+        transaction.batch_execute(&limit()).await.unwrap();
         take_turn(&transaction, &other).await.unwrap();
         let error = take_turn(&transaction, &place).await.unwrap_err();
         drop(transaction);
-        let error = name_blocker(&session, &place, error).await;
+        let error = name_blocker(&session, &place, &place, error).await;
         assert!(error.what().contains("(a long report)"), "{error}");
         drop(first);
         drop_table(&place, &holder).await;

@@ -46,7 +46,7 @@ impl Destination for Postgres {
         let mut session = self.client().await?;
         let begun = match begin(&mut session, &load, &place).await {
             Ok(begun) => begun,
-            Err(error) => return Err(self.advised(&session, &place, error).await),
+            Err(error) => return Err(self.advised(&session, &load, &place, error).await),
         };
         self.keep(session);
         Ok(Box::new(PostgresLoad {
@@ -60,7 +60,7 @@ impl Destination for Postgres {
 
 impl Postgres {
     /// The error with what to do about it.
-    async fn advised(&self, session: &Session, place: &Place, error: Error) -> Error {
+    async fn advised(&self, session: &Session, load: &Load, place: &Place, error: Error) -> Error {
         match error.kind {
             Kind::Permission => error.while_(place).hint(format!(
                 "GRANT USAGE, CREATE ON SCHEMA {} TO {}; tables in it that are to be altered or \
@@ -68,7 +68,7 @@ impl Postgres {
                 ident(&place.schema),
                 ident(&self.config.username)
             )),
-            _ => lock::name_blocker(session, place, error).await,
+            _ => lock::name_blocker(session, place, &place.stage(&load.id), error).await,
         }
     }
 }
@@ -233,7 +233,7 @@ impl TableLoad for PostgresLoad {
                 self.postgres.keep(session);
                 Ok(outcome)
             }
-            Err(error) => Err(self.postgres.advised(&session, place, error).await),
+            Err(error) => Err(self.postgres.advised(&session, load, place, error).await),
         }
     }
 

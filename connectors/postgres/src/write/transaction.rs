@@ -20,13 +20,20 @@ pub async fn begin(session: &mut Session) -> Result<Transaction<'_>> {
         .start()
         .await
         .map_err(explain)?;
-    transaction.batch_execute(DURABLE).await.map_err(explain)?;
-    lock::limit_waiting(&transaction).await?;
+    let settings = format!("{DURABLE}; {}", lock::limit());
+    transaction
+        .batch_execute(&settings)
+        .await
+        .map_err(explain)?;
     Ok(transaction)
 }
 
 /// The same for a session that is kept beside what runs in its transaction.
 pub async fn begin_by_hand(session: &Session) -> Result<()> {
-    let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; {DURABLE}");
-    session.run(&sql).await
+    let limit = lock::limit();
+    session
+        .run(&format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {DURABLE}; {limit}"
+        ))
+        .await
 }
