@@ -1,6 +1,6 @@
 //! Rows in flight.
 
-use arrow_array::{Array, RecordBatch, UInt8Array};
+use arrow_array::{Array, BooleanArray, RecordBatch, UInt8Array};
 
 /// What happened to a row at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,15 @@ pub enum Op {
     Insert = 0,
     Update = 1,
     Delete = 2,
+}
+
+impl Op {
+    /// The operation with this code.
+    pub fn of(code: u8) -> Option<Op> {
+        [Op::Insert, Op::Update, Op::Delete]
+            .into_iter()
+            .find(|op| *op as u8 == code)
+    }
 }
 
 /// The operation of each row of a batch.
@@ -35,6 +44,10 @@ pub struct Note {
 pub struct Batch {
     pub rows: RecordBatch,
     pub ops: Ops,
+    /// Values that a change leaves as they are and does not tell (PostgreSQL's unchanged
+    /// TOAST): for a column's index the rows where it is so. Never null, as long as the
+    /// batch; what `rows` holds there means nothing.
+    pub kept: Vec<(usize, BooleanArray)>,
     pub notes: Vec<Note>,
 }
 
@@ -43,6 +56,7 @@ impl Batch {
         Batch {
             rows,
             ops: Ops::Rows,
+            kept: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -57,6 +71,11 @@ impl Batch {
             Ops::Rows => 0,
             Ops::Each(codes) => codes.get_array_memory_size(),
         };
-        self.rows.get_array_memory_size() + ops
+        let kept: usize = self
+            .kept
+            .iter()
+            .map(|(_, rows)| rows.get_array_memory_size())
+            .sum();
+        self.rows.get_array_memory_size() + ops + kept
     }
 }

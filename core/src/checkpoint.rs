@@ -65,6 +65,9 @@ pub struct Progress {
     pub landed: BTreeSet<String>,
     /// Becomes the table's cursor once the load has finished.
     pub cursor: Option<Cursor>,
+    /// Becomes the table's place in the change stream once the load has finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Position>,
 }
 
 /// The memory of one table of one sync.
@@ -72,6 +75,10 @@ pub struct Progress {
 pub struct Checkpoint {
     pub v: u16,
     pub cursor: Option<Cursor>,
+    /// Up to where in the change stream the destination has this table; `None` for a table
+    /// that is not streamed, or needs a snapshot first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Position>,
     pub progress: Option<Progress>,
     /// The last load that finished; a destination that has seen it does nothing twice.
     pub finished_load: Option<String>,
@@ -82,6 +89,7 @@ impl Default for Checkpoint {
         Checkpoint {
             v: CHECKPOINT_VERSION,
             cursor: None,
+            stream: None,
             progress: None,
             finished_load: None,
         }

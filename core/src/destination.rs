@@ -37,6 +37,11 @@ pub enum Write {
     /// Insert, or update by key. With `complete`, the rows are all that the source
     /// holds, and keys that are not among them are handled by `deletes`.
     Merge { complete: bool, deletes: Deletes },
+    /// The rows are changes, each with its operation ([`crate::Ops::Each`]), told apart by
+    /// key. Within a part each key occurs once. `finish` applies the parts in the order of
+    /// their ids, all in one step: inserts and updates put the row as it is now whether or
+    /// not it is there, but for the values that it keeps ([`Batch::kept`]).
+    Changes { deletes: Deletes },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -221,6 +221,7 @@ async fn fill(
                 parts: scan.parts,
                 landed: load.landed().clone(),
                 cursor: scan.cursor,
+                stream: None,
             }
         }
     };
@@ -340,6 +341,7 @@ impl Kept<'_> {
             parts: Vec::new(),
             landed: BTreeSet::new(),
             cursor: None,
+            stream: None,
         });
         self.save().await
     }
@@ -367,6 +369,7 @@ impl Kept<'_> {
     async fn settle(&mut self) -> Result<()> {
         if let Some(progress) = self.checkpoint.progress.take() {
             self.checkpoint.cursor = progress.cursor;
+            self.checkpoint.stream = progress.stream;
         }
         self.checkpoint.finished_load = Some(self.id.clone());
         self.save().await

@@ -1,6 +1,6 @@
 //! Executions: the runs of a sync, and at the same time the queue that workers claim
 //! from ([`crate::Queue`]). A sync has at most one that has not ended, by an index of
-//! the database, so it holds over all processes.
+//! the database, so it holds over all processes (invariant 11).
 
 use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 //! PostgreSQL (shared by many processes); both pass the same tests.
 //!
 //! Every method that takes an `organization` sees that organization only: another's id
-//! is [`tideway_core::Kind::Missing`].
+//! is [`tideway_core::Kind::Missing`] (invariant 10).
 
 mod bootstrap;
 mod calls;

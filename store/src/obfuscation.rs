@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     Store,
-    db::values,
+    db::{missing, values},
     keyring::fill,
     secrets::{self, COLUMNS},
 };
@@ -19,11 +19,15 @@ impl Store {
     pub async fn obfuscation_key(&self, organization: Uuid) -> Result<Vec<u8>> {
         let mut tx = self.db().begin().await?;
         // Taking the row first keeps two processes from making a key each.
-        tx.execute(
-            "UPDATE organizations SET updated_at = updated_at WHERE id = $1",
-            values![organization],
-        )
-        .await?;
+        let taken = tx
+            .execute(
+                "UPDATE organizations SET updated_at = updated_at WHERE id = $1",
+                values![organization],
+            )
+            .await?;
+        if taken == 0 {
+            return Err(missing("organization"));
+        }
         let kept = tx
             .maybe(
                 &format!("SELECT {COLUMNS} FROM secrets WHERE record_id = $1 AND purpose = $2"),

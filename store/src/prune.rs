@@ -6,6 +6,9 @@ use tideway_core::Result;
 
 use crate::{Store, clock, db::values, secrets::RESPONSE};
 
+/// Rows that one statement deletes.
+const BATCH: i64 = 5_000;
+
 /// How long things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -41,27 +44,56 @@ pub struct Pruned {
 
 impl Store {
     pub async fn prune(&self, retention: &Retention) -> Result<Pruned> {
-        let now = clock::now();
-        let db = self.db();
-        let events = "DELETE FROM events WHERE created_at < $1";
-        let logs = "DELETE FROM log_entries WHERE created_at < $1";
-        let jobs = "DELETE FROM jobs WHERE updated_at < $1 AND status IN ('done', 'failed')";
-        let keys = "DELETE FROM idempotency_keys WHERE started_at < $1";
-        let calls = "DELETE FROM connection_calls WHERE hour < $1";
         let pruned = Pruned {
-            events: db.execute(events, values![now - retention.events]).await?,
-            logs: db.execute(logs, values![now - retention.logs]).await?,
-            jobs: db.execute(jobs, values![now - retention.jobs]).await?,
-            idempotency: db
-                .execute(keys, values![now - retention.idempotency])
+            events: self
+                .forget("events", "id", "created_at", retention.events)
                 .await?,
-            calls: db.execute(calls, values![now - retention.calls]).await?,
+            logs: self
+                .forget("log_entries", "id", "created_at", retention.logs)
+                .await?,
+            jobs: self
+                .forget("jobs", "id", "updated_at", retention.jobs)
+                .await?,
+            idempotency: self
+                .forget(
+                    "idempotency_keys",
+                    "ticket",
+                    "started_at",
+                    retention.idempotency,
+                )
+                .await?,
+            calls: self
+                .forget("connection_calls", "hour", "hour", retention.calls)
+                .await?,
         };
         let orphans = format!(
             "DELETE FROM secrets WHERE purpose = '{RESPONSE}' AND NOT EXISTS (
                SELECT 1 FROM idempotency_keys WHERE ticket = record_id)"
         );
-        db.execute(&orphans, values![]).await?;
+        self.db().execute(&orphans, values![]).await?;
         Ok(pruned)
+    }
+
+    /// Deletes what is older, a batch at a time, so that others can write in between.
+    /// A job goes once it has ended.
+    async fn forget(&self, table: &str, key: &str, age: &str, kept: TimeDelta) -> Result<u64> {
+        let ended = if table == "jobs" {
+            "AND status IN ('done', 'failed')"
+        } else {
+            ""
+        };
+        let sql = format!(
+            "DELETE FROM {table} WHERE {key} IN (
+               SELECT {key} FROM {table} WHERE {age} < $1 {ended} LIMIT $2)"
+        );
+        let before = clock::now() - kept;
+        let mut total = 0;
+        loop {
+            let gone = self.db().execute(&sql, values![before, BATCH]).await?;
+            total += gone;
+            if gone == 0 {
+                return Ok(total);
+            }
+        }
     }
 }

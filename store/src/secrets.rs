@@ -1,7 +1,7 @@
 //! Envelope encryption (AES-256-GCM). Every secret has a random data key of its own;
-//! a master key of the [`Keyring`] wraps that. Both ciphertexts are bound to the record
+//! a master key of the [`crate::Keyring`] wraps that. Both ciphertexts are bound to the record
 //! and the purpose they were made for, so one that is changed, or moved to another row,
-//! does not open.
+//! does not open (invariant 9).
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ use crate::{
 const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
 /// Secrets that one transaction of a rotation re-wraps.
-const ROTATION_BATCH: i64 = 200;
+const ROTATION_BATCH: i64 = if cfg!(test) { 20 } else { 200 };
 
 pub(crate) const CONFIGURATION: &str = "connection-configuration";
 pub(crate) const RESPONSE: &str = "idempotent-response";

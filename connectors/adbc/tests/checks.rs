@@ -36,7 +36,6 @@ async fn a_check_tries_library_file_tables_and_writing() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn what_is_no_duckdb_file_is_told_so() {
     library();
     let folder = tempfile::tempdir().unwrap();
@@ -152,7 +151,6 @@ async fn a_missing_folder_is_named() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn settings_are_checked_by_name() {
     for (configuration, field) in [
         (json!({}), "path"),

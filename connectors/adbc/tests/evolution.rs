@@ -308,7 +308,6 @@ async fn a_view_is_not_written_to() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn an_index_in_the_way_is_named_with_a_remedy() {
     let place = place().await;
     place.sql(&[

@@ -10,6 +10,7 @@ mod checks;
 mod child;
 mod crash;
 mod evolution;
+mod foreign;
 mod given;
 mod large;
 mod loads;

@@ -221,7 +221,6 @@ async fn a_stream_that_is_dropped_gives_its_session_back() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn reading_by_a_tracking_field_goes_on_where_it_stopped() {
     let place = place().await;
     for (kind, low, high, higher) in [
@@ -250,7 +249,7 @@ async fn reading_by_a_tracking_field_goes_on_where_it_stopped() {
         ("VARCHAR", "a'a", "b'b", "c'c"),
     ] {
         place.sql(&[
-            &format!("CREATE OR REPLACE TABLE t (id BIGINT, at {kind})"),
+            &format!("CREATE OR REPLACE TABLE t (id BIGINT, seen {kind})"),
             &format!(
                 "INSERT INTO t VALUES (1, '{}'), (2, '{}'), (3, NULL)",
                 low.replace('\'', "''"),
@@ -284,7 +283,7 @@ async fn expect(
     expected: &[i64],
     kind: &str,
 ) -> Cursor {
-    let read = tracking(read.clone(), "at", cursor);
+    let read = tracking(read.clone(), "seen", cursor);
     let snapshot = snapshot(&place.connection).await;
     let scan = snapshot.plan(&read).await.unwrap();
     assert_eq!(scan.row_estimate, Some(expected.len() as u64));
@@ -294,7 +293,6 @@ async fn expect(
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn a_value_beyond_all_others_does_not_end_a_cursor() {
     let place = place().await;
     for (kind, beyond) in [
@@ -303,7 +301,7 @@ async fn a_value_beyond_all_others_does_not_end_a_cursor() {
         ("DOUBLE", "nan"),
     ] {
         place.sql(&[
-            &format!("CREATE OR REPLACE TABLE t (id BIGINT, at {kind})"),
+            &format!("CREATE OR REPLACE TABLE t (id BIGINT, seen {kind})"),
             &format!("INSERT INTO t VALUES (1, '{beyond}')"),
         ]);
         let read = read_of(table(&place.connection, "main.t").await);
@@ -313,14 +311,13 @@ async fn a_value_beyond_all_others_does_not_end_a_cursor() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn a_field_without_an_order_cannot_be_tracked() {
     let place = place().await;
     place.sql(&[
-        "CREATE TABLE t (id BIGINT, at VARCHAR, doc JSON)",
-        "COMMENT ON COLUMN t.at IS 'tideway:numeric'",
+        "CREATE TABLE t (id BIGINT, seen VARCHAR, doc JSON)",
+        "COMMENT ON COLUMN t.seen IS 'tideway:numeric'",
     ]);
-    for field in ["at", "doc"] {
+    for field in ["seen", "doc"] {
         let read = tracking(
             read_of(table(&place.connection, "main.t").await),
             field,

@@ -11,8 +11,9 @@ pub const MANIFEST: &str = "_tideway.json";
 /// Names that begin like this are ours and no data. The staging folder is called so.
 pub const HIDDEN: &str = "_tideway";
 const VERSION: u16 = 1;
-/// How long a finished load is remembered, in microseconds: a week.
-const MEMORY: i64 = 7 * 86_400_000_000;
+/// How long a finished load is remembered, and what a dead one has staged is kept, in
+/// microseconds: a week.
+pub const MEMORY: i64 = 7 * 86_400_000_000;
 /// A load every few minutes would otherwise fill the file with memories.
 const MOST_FINISHED: usize = 256;
 

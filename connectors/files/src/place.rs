@@ -31,17 +31,20 @@ pub struct Object {
     pub size: u64,
     /// Differs whenever the content does: the ETag, or what comes closest.
     pub version: String,
+    /// Microseconds since 1970.
+    pub modified: i64,
 }
 
 impl Object {
     fn of(meta: ObjectMeta) -> Object {
-        let version = meta
-            .e_tag
-            .unwrap_or_else(|| format!("{}-{}", meta.last_modified.timestamp_micros(), meta.size));
+        let modified = meta.last_modified.timestamp_micros();
         Object {
+            version: meta
+                .e_tag
+                .unwrap_or_else(|| format!("{modified}-{}", meta.size)),
             path: meta.location,
             size: meta.size,
-            version,
+            modified,
         }
     }
 }

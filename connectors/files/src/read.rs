@@ -72,6 +72,7 @@ impl Slice {
                 path,
                 size: self.size,
                 version: self.version.clone(),
+                modified: 0,
             },
             format: self.format,
             own_rows: self.own_rows,

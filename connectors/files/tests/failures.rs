@@ -20,7 +20,6 @@ async fn s3_error(configuration: serde_json::Value) -> Error {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn wrong_keys_and_missing_buckets_are_told_apart() {
     let bucket = Bucket::new();
     let mut wrong = bucket.configuration("");
@@ -49,7 +48,6 @@ async fn wrong_keys_and_missing_buckets_are_told_apart() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn an_endpoint_where_nobody_answers_fails_soon() {
     let begun = Instant::now();
     let mut wrong = Bucket::new().configuration("");
@@ -135,7 +133,6 @@ async fn a_folder_that_is_not_there_is_missing_for_a_source_and_made_for_a_desti
 /// Root may write everywhere, so the folder is made unwritable for it as well, by a file
 /// standing where a folder would have to be.
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn a_folder_that_cannot_be_written_to_is_named() {
     let home = TempDir::new().unwrap();
     let connection = folder(home.path()).await;

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 use crate::{
     config::Config,
     connect::{Postgres, Session, explain},
-    types::{PgType, Reading},
+    types::{PgType, Wire},
 };
 
 /// What every domain is made of in the end, domains over domains included.
@@ -32,13 +32,15 @@ domains (domain, base, typmod) AS ( \
 /// validated (PostgreSQL 18) or never enforced (foreign tables) is still possible.
 pub const COLUMNS: &str = "\
 LATERAL ( \
-  SELECT a.attnum, a.attname, \
+  SELECT a.attnum, a.attname::pg_catalog.text, \
     pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name, \
     a.attnotnull AND c.relkind IN ('r', 'p') AND NOT EXISTS ( \
       SELECT FROM pg_catalog.pg_constraint n WHERE n.conrelid = c.oid AND n.contype = 'n' \
       AND NOT n.convalidated AND n.conkey = ARRAY[a.attnum]) AS required, \
     t.oid AS base, COALESCE(b.typmod, a.atttypmod) AS typmod, \
-    t.typtype = 'e' AS enumeration, t.typcategory = 'A' AS array \
+    t.typtype = 'e' AS enumeration, t.typcategory = 'A' AS array, \
+    EXISTS (SELECT FROM pg_catalog.pg_constraint p WHERE p.conrelid = c.oid \
+      AND p.contype = 'p' AND a.attnum = ANY (p.conkey)) AS in_key \
   FROM pg_catalog.pg_attribute a \
   LEFT JOIN bases b ON b.domain = a.atttypid \
   JOIN pg_catalog.pg_type t ON t.oid = COALESCE(b.base, a.atttypid) \
@@ -83,7 +85,7 @@ fn statement() -> String {
         "WITH RECURSIVE {DOMAINS}, {TABLES}, {SIZES} \
          SELECT c.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind IN ('v', 'm') AS view, \
            s.row_estimate, s.pages * pg_catalog.current_setting('block_size')::pg_catalog.int8 AS bytes, \
-           f.attname::pg_catalog.text, f.type_name, f.required, f.base, f.typmod, f.enumeration, f.array, \
+           f.*, \
            pg_catalog.array_position(k.conkey, f.attnum) AS key_place \
          FROM tables c JOIN {COLUMNS} ON true \
          LEFT JOIN sizes s ON s.root = c.oid \
@@ -140,8 +142,8 @@ struct Found {
 impl Found {
     fn of(row: &Row) -> Result<Found, tokio_postgres::Error> {
         let (namespace, name): (&str, &str) = (row.try_get("nspname")?, row.try_get("relname")?);
-        let key_place: Option<i32> = row.try_get("key_place")?;
         let view = row.try_get("view")?;
+        let described = Described::of(row)?;
         Ok(Found {
             id: TableId::new(Some(namespace), name),
             kind: if view {
@@ -151,8 +153,13 @@ impl Found {
             },
             row_estimate: row.try_get("row_estimate")?,
             bytes: row.try_get("bytes")?,
-            column: column(row, key_place.is_some())?,
-            key_place,
+            column: Column {
+                logical: described.pg_type.reading().logical,
+                name: described.name,
+                nullable: described.nullable,
+                remote_type: row.try_get("type_name")?,
+            },
+            key_place: row.try_get("key_place")?,
         })
     }
 
@@ -171,32 +178,34 @@ impl Found {
     }
 }
 
-/// The type that a row of [`COLUMNS`] tells of.
-pub fn pg_type(row: &Row) -> Result<PgType, tokio_postgres::Error> {
-    Ok(PgType {
-        oid: row.try_get("base")?,
-        typmod: row.try_get("typmod")?,
-        array: row.try_get("array")?,
-        enumeration: row.try_get("enumeration")?,
-    })
+/// One row of [`COLUMNS`].
+pub struct Described {
+    pub name: String,
+    /// `pg_attribute.attnum`.
+    pub number: i16,
+    pub pg_type: PgType,
+    /// Whether a null may come. In a decimal NaN is stored as one, so that it may come even
+    /// where the server wants a value; in a key it may not.
+    pub nullable: bool,
 }
 
-fn column(row: &Row, in_key: bool) -> Result<Column, tokio_postgres::Error> {
-    let reading = pg_type(row)?.reading();
-    let required: bool = row.try_get("required")?;
-    Ok(Column {
-        name: row.try_get("attname")?,
-        logical: reading.logical,
-        nullable: nullable(required, in_key, reading),
-        remote_type: row.try_get("type_name")?,
-    })
-}
-
-/// A decimal may hold NaN, which is stored as null, even where the server wants a value;
-/// in a key it may not.
-pub fn nullable(required: bool, in_key: bool, reading: Reading) -> bool {
-    let may_be_nan = matches!(reading.wire, crate::types::Wire::Decimal { .. });
-    !required || (may_be_nan && !in_key)
+impl Described {
+    pub fn of(row: &Row) -> Result<Described, tokio_postgres::Error> {
+        let pg_type = PgType {
+            oid: row.try_get("base")?,
+            typmod: row.try_get("typmod")?,
+            array: row.try_get("array")?,
+            enumeration: row.try_get("enumeration")?,
+        };
+        let (required, in_key): (bool, bool) = (row.try_get("required")?, row.try_get("in_key")?);
+        let may_be_nan = matches!(pg_type.reading().wire, Wire::Decimal { .. });
+        Ok(Described {
+            name: row.try_get("attname")?,
+            number: row.try_get("attnum")?,
+            pg_type,
+            nullable: !required || (may_be_nan && !in_key),
+        })
+    }
 }
 
 /// Values of a field that only the server knows. What is not filled in yet is guessed.

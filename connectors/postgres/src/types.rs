@@ -101,6 +101,7 @@ impl Cast {
 }
 
 impl PgType {
+    /// As what, and how, a column of this type is read.
     pub fn reading(self) -> Reading {
         let as_sent = |logical, wire| Reading {
             logical,
@@ -231,9 +232,7 @@ pub fn ddl(logical: LogicalType) -> String {
 
 #[cfg(test)]
 mod tests {
-    fn logical(oid: u32, typmod: i32) -> LogicalType {
-        plain(oid, typmod).reading().logical
-    }
+    use super::*;
 
     fn plain(oid: u32, typmod: i32) -> PgType {
         PgType {
@@ -244,7 +243,9 @@ mod tests {
         }
     }
 
-    use super::*;
+    fn logical(oid: u32, typmod: i32) -> LogicalType {
+        plain(oid, typmod).reading().logical
+    }
 
     fn typmod(precision: i32, scale: i32) -> i32 {
         (precision << 16 | scale & 0x7ff) + 4

@@ -32,13 +32,12 @@ async fn same(rig: &Rig, sql_type: &str, logical: LogicalType, expected: &str, v
         .rows(&format!("{settings}; SELECT {expected} FROM t ORDER BY id"))
         .await;
     assert_eq!(said.len(), rows.num_rows(), "{sql_type}");
-    for row in 0..rows.num_rows() {
+    for (row, said) in said.iter().enumerate() {
         let read = text(rows, 1, row).unwrap_or_else(|| "null".into());
         let value = values.get(row).copied().unwrap_or("NULL");
         assert!(
-            agree(logical, &read, &said[row]),
-            "{sql_type} {value}: {read} is not {}",
-            said[row]
+            agree(logical, &read, said),
+            "{sql_type} {value}: {read} is not {said}"
         );
     }
 }

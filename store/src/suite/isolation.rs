@@ -15,7 +15,6 @@ use crate::{
 both![
     nothing_of_another_organization_can_be_read,
     nothing_of_another_organization_can_be_changed,
-    a_sync_cannot_use_another_organizations_connection,
 ];
 
 const HOLD: Duration = Duration::from_secs(60);
@@ -459,49 +458,4 @@ async fn nothing_of_another_organization_can_be_changed(site: &Site) {
             .unwrap(),
     );
     assert_eq!(after, before);
-}
-
-async fn a_sync_cannot_use_another_organizations_connection(site: &Site) {
-    let (ours, theirs) = two(site).await;
-    let draft = sync("mixed", &theirs.source, &ours.destination);
-    let syncs = ours.store.bulk_syncs();
-    let made = syncs
-        .create(theirs.organization, &theirs.author, &draft, &[], &[])
-        .await;
-    assert_eq!(
-        made.unwrap_err().blamed_field(),
-        Some("destination_connection_id")
-    );
-    let own = theirs.sync.id;
-    let changed = syncs
-        .update(theirs.organization, own, &theirs.author, &draft, None, None)
-        .await;
-    assert_eq!(kind(changed), Kind::Missing);
-    // A schedule id of another sync is not taken over either.
-    let timing = ScheduleDraft::new(Timing::new(Frequency::Daily));
-    let schedules = ours.store.schedules();
-    let schedule = schedules
-        .create(ours.organization, ours.sync.id, &ours.author, &timing)
-        .await
-        .unwrap();
-    let stolen = ScheduleDraft {
-        id: Some(schedule.id),
-        ..timing
-    };
-    let draft = sync("own", &theirs.source, &theirs.destination);
-    let organization = theirs.organization;
-    let changed = syncs
-        .update(
-            organization,
-            own,
-            &theirs.author,
-            &draft,
-            None,
-            Some(&[stolen]),
-        )
-        .await;
-    assert_eq!(kind(changed), Kind::Missing);
-    assert_eq!(schedule.sync_id, ours.sync.id);
-    let unknown = Uuid::now_v7();
-    assert_eq!(kind(syncs.get(unknown, own).await), Kind::Missing);
 }

@@ -77,7 +77,6 @@ fn both_folders_hold_the_same_migrations_and_no_other_files() {
 }
 
 #[tokio::test]
-#[ignore = "known failure, see docs/status.md"]
 async fn an_address_that_cannot_be_used_is_blamed_on_its_setting() {
     for (url, expected) in [
         ("mysql://localhost/x", Kind::Config),

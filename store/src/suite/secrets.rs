@@ -3,9 +3,9 @@ use std::path::Path;
 use serde_json::json;
 use tideway_core::Kind;
 
-use super::{Shop, Site, both, connection, kind, tamper};
+use super::{Shop, Site, both, connection, cut_off, kind, tamper};
 use crate::{
-    Configuration, KEY_FILE, Keyring, Store,
+    Configuration, KEY_FILE, Keyring, PageRequest, Store,
     idempotency::{Begun, Request, StoredResponse},
 };
 
@@ -19,6 +19,7 @@ both![
     a_rotation_that_died_halfway_is_finished_by_the_next,
     a_running_server_follows_a_renewed_key_file,
     a_canary_is_nowhere_in_the_database,
+    an_organization_has_one_obfuscation_key_for_ever,
 ];
 
 async fn a_configuration_comes_back_as_it_was(site: &Site) {
@@ -196,23 +197,44 @@ fn request() -> Request {
 
 async fn a_rotation_that_died_halfway_is_finished_by_the_next(site: &Site) {
     let (old, new) = ("11".repeat(32), "22".repeat(32));
-    let store = Store::open(&site.url, Keyring::parse(&old).unwrap())
-        .await
-        .unwrap();
-    let shop = Shop::set_up(store).await;
-    let store = Store::open(&site.url, Keyring::parse(&format!("{new},{old}")).unwrap())
-        .await
-        .unwrap();
-    // Stopped after ever longer times: the first ones hardly begin, the last are done.
-    for micros in [0, 50, 200, 1000, 3000] {
-        let patience = std::time::Duration::from_micros(micros);
-        let _ = tokio::time::timeout(patience, store.rotate()).await;
-        assert_eq!(password(&store, &shop).await, "hunter2");
+    let open = async |keys: &str| Store::open(&site.url, Keyring::parse(keys).unwrap()).await;
+    let shop = Shop::set_up(open(&old).await.unwrap()).await;
+    for n in 0..45 {
+        let draft = connection(&format!("c{n}"));
+        let connections = shop.store.connections();
+        connections
+            .create(shop.organization, &shop.author, &draft)
+            .await
+            .unwrap();
     }
-    store.rotate().await.unwrap();
-    let store = Store::open(&site.url, Keyring::parse(&new).unwrap())
-        .await
-        .unwrap();
+    let store = open(&format!("{new},{old}")).await.unwrap();
+    let newest = store.keyring().newest();
+    let mut halfway = 0;
+    for polls in (0..).step_by(6) {
+        let ended = cut_off(store.rotate(), polls).await.is_some();
+        let page = PageRequest::new(100, None);
+        let listed = store
+            .connections()
+            .list(shop.organization, &page)
+            .await
+            .unwrap();
+        assert_eq!(listed.items.len(), 47, "all of them open at any time");
+        let sql = format!("SELECT COUNT(*) AS n FROM secrets WHERE key_id = '{newest}'");
+        let done = store
+            .db()
+            .one("count", &sql, vec![])
+            .await
+            .unwrap()
+            .int("n")
+            .unwrap();
+        if ended {
+            assert_eq!(done, 48);
+            break;
+        }
+        halfway += i32::from((1..48).contains(&done));
+    }
+    assert!(halfway > 0, "none died halfway");
+    let store = open(&new).await.unwrap();
     assert_eq!(password(&store, &shop).await, "hunter2");
 }
 
@@ -288,6 +310,24 @@ async fn a_canary_is_nowhere_in_the_database(site: &Site) {
     for form in [CANARY, &base64[..14], &hex::encode(CANARY)] {
         assert!(!dump.contains(form));
     }
+}
+
+async fn an_organization_has_one_obfuscation_key_for_ever(site: &Site) {
+    let shop = site.with_shop().await;
+    let other = site.open().await;
+    let organization = shop.organization;
+    let (here, there) = tokio::join!(
+        shop.store.obfuscation_key(organization),
+        other.obfuscation_key(organization)
+    );
+    let key = here.unwrap();
+    assert_eq!((key.len(), &key), (32, &there.unwrap()));
+    shop.store.rotate().await.unwrap();
+    assert_eq!(shop.store.obfuscation_key(organization).await.unwrap(), key);
+    let second = shop.store.organizations().create("Other").await.unwrap();
+    assert_ne!(shop.store.obfuscation_key(second.id).await.unwrap(), key);
+    let unknown = shop.store.obfuscation_key(uuid::Uuid::now_v7()).await;
+    assert_eq!(kind(unknown), Kind::Missing);
 }
 
 /// All bytes that the database keeps, as lossy text.

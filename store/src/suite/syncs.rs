@@ -3,7 +3,7 @@ use serde_json::json;
 use tideway_core::{Kind, WriteMode};
 use uuid::Uuid;
 
-use super::{Site, both, kind, sync};
+use super::{Shop, Site, both, kind, sync};
 use crate::{
     ErrorHandling, FieldSelection, Frequency, NormalizeNames, PageRequest, RowFilter,
     ScheduleDraft, SyncFilter, SyncSchema, SyncSettings, Timing,
@@ -18,6 +18,7 @@ both![
     a_schema_comes_back_with_all_its_options,
     syncs_are_listed_by_activity_and_connection,
     error_handling_is_kept_beside_the_settings,
+    a_sync_cannot_use_another_organizations_connection,
 ];
 
 async fn a_sync_comes_back_with_all_its_settings(site: &Site) {
@@ -298,4 +299,51 @@ async fn error_handling_is_kept_beside_the_settings(site: &Site) {
         .await
         .unwrap();
     assert_eq!(changed.error_handling, handling);
+}
+
+async fn a_sync_cannot_use_another_organizations_connection(site: &Site) {
+    let ours = site.with_shop().await;
+    let other = ours.store.organizations().create("Other").await.unwrap();
+    let theirs = Shop::within(ours.store.clone(), other.id).await;
+    let draft = sync("mixed", &theirs.source, &ours.destination);
+    let syncs = ours.store.bulk_syncs();
+    let made = syncs
+        .create(theirs.organization, &theirs.author, &draft, &[], &[])
+        .await;
+    assert_eq!(
+        made.unwrap_err().blamed_field(),
+        Some("destination_connection_id")
+    );
+    let own = theirs.sync.id;
+    let changed = syncs
+        .update(theirs.organization, own, &theirs.author, &draft, None, None)
+        .await;
+    assert_eq!(kind(changed), Kind::Missing);
+    // A schedule id of another sync is not taken over either.
+    let timing = ScheduleDraft::new(Timing::new(Frequency::Daily));
+    let schedules = ours.store.schedules();
+    let schedule = schedules
+        .create(ours.organization, ours.sync.id, &ours.author, &timing)
+        .await
+        .unwrap();
+    let stolen = ScheduleDraft {
+        id: Some(schedule.id),
+        ..timing
+    };
+    let draft = sync("own", &theirs.source, &theirs.destination);
+    let organization = theirs.organization;
+    let changed = syncs
+        .update(
+            organization,
+            own,
+            &theirs.author,
+            &draft,
+            None,
+            Some(&[stolen]),
+        )
+        .await;
+    assert_eq!(kind(changed), Kind::Missing);
+    assert_eq!(schedule.sync_id, ours.sync.id);
+    let unknown = Uuid::now_v7();
+    assert_eq!(kind(syncs.get(unknown, own).await), Kind::Missing);
 }

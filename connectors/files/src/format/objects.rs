@@ -107,7 +107,7 @@ impl Objects {
         }
     }
 
-    fn scan(&self) -> Result<Found> {
+    fn scan(&mut self) -> Result<Found> {
         let data = &self.buffer[..self.end];
         let between = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b'[' | b']');
         let Some(length) = data[self.at..].iter().position(|byte| !between(byte)) else {
@@ -115,6 +115,7 @@ impl Objects {
         };
         let start = self.at + length;
         if data[start] != b'{' {
+            self.pass(start);
             return Err(self.wrong("a row is not a JSON object"));
         }
         Ok(match closing_brace(data, start) {
@@ -219,7 +220,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "known failure, see docs/status.md"]
     fn what_is_no_object_is_named_by_its_line() {
         assert!(all("{}\n17").unwrap_err().what().contains("line 2"));
         assert!(all("{}\n{\"a\":").unwrap_err().what().contains("line 2"));

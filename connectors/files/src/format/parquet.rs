@@ -31,6 +31,8 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 const ROW_GROUP_ROWS: usize = 1 << 20;
 /// What is read of the end of a file in the hope that the footer is in it.
 const TAIL: u64 = 64 << 10;
+/// Columns that lie side by side are fetched together up to this size.
+const JOINED: u64 = 8 << 20;
 /// Rows of a batch at most: dictionaries can make rows tiny in the file alone.
 const MOST_ROWS: usize = 16 << 10;
 
@@ -234,7 +236,7 @@ impl ParquetDecoder {
         built.map_err(|error| broken(&self.file, error))
     }
 
-    /// The bytes of the columns that are read, neighbours joined.
+    /// The bytes of the columns that are read, small neighbours joined.
     fn ranges(&self, group: &RowGroupMetaData) -> Vec<Range<u64>> {
         let read = group.columns().iter().enumerate();
         let mut ranges: Vec<Range<u64>> = read
@@ -248,7 +250,9 @@ impl ParquetDecoder {
         let mut joined: Vec<Range<u64>> = Vec::new();
         for range in ranges {
             match joined.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
+                Some(last) if last.end == range.start && range.end - last.start <= JOINED => {
+                    last.end = range.end;
+                }
                 _ => joined.push(range),
             }
         }

@@ -19,7 +19,7 @@ use tideway_core::{
 use self::{
     part::PartWriter,
     shape::{Shaper, evolve, key_places},
-    staging::{Receipt, receipts},
+    staging::{Receipt, receipts, sweep},
     target::{FileSpec, Target},
 };
 use crate::{
@@ -84,6 +84,7 @@ pub async fn begin(place: Place, default_format: Format, load: Load) -> Result<B
     } else {
         begun.target.place.remove_all(&begun.target.staging).await?;
     }
+    sweep(&begun.target, begun.now).await?;
     changes.extend(begun.remark_on_strangers().await?);
     begun.changes = changes;
     Ok(Box::new(begun))

@@ -1,13 +1,19 @@
 //! Parts that have landed. Each has a receipt beside its files, written after them in
 //! one step: with it the part is durable, without it the files are rubbish.
 
+use std::collections::HashMap;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tideway_core::{Error, Result};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::target::Target;
-use crate::{layout::split, manifest::PartFile, place::AT_ONCE};
+use crate::{
+    layout::split,
+    manifest::{MEMORY, PartFile},
+    place::{AT_ONCE, Object},
+};
 
 const RECEIPT: &str = ".receipt.json";
 
@@ -27,6 +33,24 @@ impl Receipt {
             .map_err(|error| Error::bug("a receipt cannot be written").because(error))?;
         target.place.write_small(&target.staged(&name), bytes).await
     }
+}
+
+/// Removes what loads of this table have staged that nobody has gone on with for a week.
+pub async fn sweep(target: &Target, now: i64) -> Result<()> {
+    let all = target.place.list(&target.loads).await?;
+    let load = |object: &Object| split(object.path.as_ref()).0.to_owned();
+    let mut latest: HashMap<String, i64> = HashMap::new();
+    for object in &all {
+        let known = latest.entry(load(object)).or_insert(object.modified);
+        *known = object.modified.max(*known);
+    }
+    let is_old = |object: &&Object| {
+        latest
+            .get(&load(object))
+            .is_some_and(|at| *at < now - MEMORY)
+    };
+    let old = all.iter().filter(is_old).map(|object| object.path.clone());
+    target.place.remove(old.collect()).await
 }
 
 /// All receipts of a load, in an order that is the same every time.

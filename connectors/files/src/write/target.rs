@@ -23,6 +23,8 @@ pub struct Target {
     pub place: Place,
     pub folder: Path,
     pub staging: Path,
+    /// Where all loads of the table stage.
+    pub loads: Path,
 }
 
 impl Target {
@@ -47,16 +49,12 @@ impl Target {
             .collect();
         let folder = place.join(above.iter().chain(&table))?;
         let hidden = HIDDEN.to_owned();
-        let staging = above
-            .iter()
-            .chain([&hidden])
-            .chain(&table)
-            .chain([&load.id]);
-        let staging = place.join(staging)?;
+        let loads = place.join(above.iter().chain([&hidden]).chain(&table))?;
         Ok(Target {
             place,
             folder,
-            staging,
+            staging: loads.clone().join(load.id.as_str()),
+            loads,
         })
     }
 

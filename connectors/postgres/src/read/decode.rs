@@ -6,7 +6,7 @@ use std::{collections::VecDeque, mem};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
-use tideway_core::{Batch, Column, Error, Result, batch::Ops, schema::arrow_schema};
+use tideway_core::{Batch, Column, Error, Result, schema::arrow_schema};
 
 use super::column::ColumnDecoder;
 use crate::types::Wire;
@@ -189,9 +189,8 @@ impl CopyDecoder {
                 Error::data(format!("the rows are not as the table promises: {error}"))
             })?;
         self.ready.push_back(Batch {
-            rows,
-            ops: Ops::Rows,
             notes,
+            ..Batch::of_rows(rows)
         });
         self.row_count = 0;
         self.byte_count = 0;

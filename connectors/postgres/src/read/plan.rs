@@ -81,7 +81,7 @@ impl Piece {
 
 pub async fn plan(snapshot: &PostgresSnapshot, read: &Read) -> Result<Scan> {
     let relation = snapshot.relation(&read.table.id).await?;
-    relation.readings(&read.columns, &read.table.primary_key)?;
+    relation.readings(&read.columns)?;
     relation.hold(&snapshot.holder).await?;
     let (filter, cursor) = match &read.tracking {
         Some(tracking) => (
@@ -125,7 +125,7 @@ async fn is_read_whole(
     filtered: bool,
     row_estimate: u64,
 ) -> Result<bool> {
-    if read.limit.is_some() || snapshot.holder.version().await < RANGE_SCANS {
+    if read.limit.is_some() || snapshot.holder.version < RANGE_SCANS {
         return Ok(true);
     }
     let Some(tracking) = &read.tracking else {

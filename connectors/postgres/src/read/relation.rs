@@ -7,16 +7,16 @@ use tideway_core::{Column, Error, Result, TableId};
 use super::snapshot::Steady;
 use crate::{
     connect::explain,
-    discover::{COLUMNS, DOMAINS, nullable, pg_type},
+    discover::{COLUMNS, DOMAINS, Described},
     sql::{ident, qualified},
-    types::{PgType, Reading},
+    types::Reading,
 };
 
 /// A table, view or the like.
 pub struct Relation {
     pub oid: u32,
     pub kind: Kind,
-    columns: HashMap<String, PgColumn>,
+    columns: HashMap<String, Described>,
     /// How its name is written in SQL, `ONLY` included where descendants do not belong.
     pub from: String,
 }
@@ -30,13 +30,6 @@ pub enum Kind {
     /// Read as a whole: a view, a foreign table, a table with children that inherit from
     /// it, another storage format.
     Opaque,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct PgColumn {
-    pub number: i16,
-    pub pg_type: PgType,
-    required: bool,
 }
 
 /// A piece of a relation's storage: itself, or one of its partitions.
@@ -55,7 +48,7 @@ SELECT c.oid, c.relkind = 'p' AS partitioned, \
     SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid) AS children, \
   pg_catalog.has_any_column_privilege(c.oid, 'SELECT') AS readable, \
   pg_catalog.to_regclass($3) IS NOT NULL AS replaced, \
-  f.attnum, f.attname::pg_catalog.text, f.required, f.base, f.typmod, f.enumeration, f.array \
+  f.* \
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam";
 
@@ -92,18 +85,18 @@ impl Relation {
                 (false, true) => Kind::Heap,
                 (false, false) => Kind::Opaque,
             };
-            let columns = rows.iter().map(|row| {
-                let column = PgColumn {
-                    number: row.try_get("attnum")?,
-                    pg_type: pg_type(row)?,
-                    required: row.try_get("required")?,
-                };
-                Ok((row.try_get("attname")?, column))
-            });
+            let mut columns = HashMap::new();
+            for row in &rows {
+                // A table may have no column at all.
+                if row.try_get::<_, Option<i16>>("attnum")?.is_some() {
+                    let column = Described::of(row)?;
+                    columns.insert(column.name.clone(), column);
+                }
+            }
             Ok(Relation {
                 oid: first.try_get("oid")?,
                 kind,
-                columns: columns.collect::<Result<_, tokio_postgres::Error>>()?,
+                columns,
                 from: if kind == Kind::Heap {
                     format!("ONLY {name}")
                 } else {
@@ -114,7 +107,7 @@ impl Relation {
         relation().map_err(explain)
     }
 
-    pub fn column(&self, name: &str) -> Result<&PgColumn> {
+    pub fn column(&self, name: &str) -> Result<&Described> {
         let column = self.columns.get(name);
         column.ok_or_else(|| {
             Error::drift(format!(
@@ -124,7 +117,7 @@ impl Relation {
     }
 
     /// How each of `columns` is read; they were discovered some time ago.
-    pub fn readings(&self, columns: &[Column], key: &[String]) -> Result<Vec<Reading>> {
+    pub fn readings(&self, columns: &[Column]) -> Result<Vec<Reading>> {
         let readings = columns.iter().map(|wanted| {
             let found = self.column(&wanted.name)?;
             let reading = found.pg_type.reading();
@@ -134,8 +127,7 @@ impl Relation {
                     wanted.name
                 )));
             }
-            let in_key = key.contains(&wanted.name);
-            if !wanted.nullable && nullable(found.required, in_key, reading) {
+            if found.nullable && !wanted.nullable {
                 return Err(Error::drift(format!(
                     "column {} may be null now",
                     wanted.name
@@ -209,7 +201,7 @@ impl Relation {
     }
 
     /// Whether an index finds rows by the column's value.
-    pub async fn is_indexed(&self, holder: &Steady, column: &PgColumn) -> Result<bool> {
+    pub async fn is_indexed(&self, holder: &Steady, column: &Described) -> Result<bool> {
         let found = holder.rows(INDEXED, &[&self.oid, &column.number]).await?;
         Ok(!found.is_empty())
     }

@@ -191,7 +191,11 @@ impl Drop for Lease {
 
 /// A transaction that outlives failing statements: each is behind a savepoint, and one
 /// that failed, or that nobody waited for, is undone before the next.
-pub struct Steady(Mutex<Guarded>);
+pub struct Steady {
+    /// The server's `server_version_num`.
+    pub version: u32,
+    guarded: Mutex<Guarded>,
+}
 
 struct Guarded {
     session: Session,
@@ -201,10 +205,13 @@ struct Guarded {
 impl Steady {
     async fn new(session: Session) -> Result<Steady> {
         session.run("SAVEPOINT tideway").await?;
-        Ok(Steady(Mutex::new(Guarded {
-            session,
-            undo: false,
-        })))
+        Ok(Steady {
+            version: session.version,
+            guarded: Mutex::new(Guarded {
+                session,
+                undo: false,
+            }),
+        })
     }
 
     /// Runs statements; gives the last row's values, as text. Locks that they take are
@@ -244,13 +251,8 @@ impl Steady {
         Ok(rows)
     }
 
-    /// The server's `server_version_num`.
-    pub async fn version(&self) -> u32 {
-        self.0.lock().await.session.version
-    }
-
     async fn ready(&self) -> Result<MutexGuard<'_, Guarded>> {
-        let mut guarded = self.0.lock().await;
+        let mut guarded = self.guarded.lock().await;
         let settle = if guarded.undo {
             "ROLLBACK TO SAVEPOINT tideway; "
         } else {

@@ -51,7 +51,7 @@ impl Reader {
         let spec: PartSpec = serde_json::from_value(part.spec)
             .map_err(|error| Error::bug(format!("part {}: {error}", part.id)))?;
         let relation = snapshot.relation(&read.table.id).await?;
-        let readings = relation.readings(&read.columns, &read.table.primary_key)?;
+        let readings = relation.readings(&read.columns)?;
         let wires: Vec<Wire> = readings.iter().map(|reading| reading.wire).collect();
         let select = Relation::select_list(&read.columns, &readings);
         let filter = match &read.tracking {

@@ -116,7 +116,7 @@ async fn newest(
             .flatten()
             .map(|text| field.value(text)),
     );
-    let bound = sensible(field.oid, snapshot.holder.version().await)
+    let bound = sensible(field.oid, snapshot.holder.version)
         .map(|bound| format!(" WHERE {} {bound}", ident(field.name)));
     let statement = format!(
         "SELECT GREATEST({})::pg_catalog.text FROM {}{}",

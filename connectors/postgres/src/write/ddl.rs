@@ -4,13 +4,13 @@ use tideway_core::{
     Column, Error, LogicalType, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
 };
-use tokio_postgres::{Client, GenericClient, Row, Transaction, error::SqlState};
+use tokio_postgres::{GenericClient, Row, Transaction, error::SqlState};
 
 use crate::{
     connect::explain,
-    discover::{DOMAINS, pg_type},
+    discover::DOMAINS,
     sql::{ident, literal, qualified},
-    types,
+    types::{self, PgType},
 };
 
 /// Names that begin like this are for bookkeeping.
@@ -167,12 +167,18 @@ fn fills(row: &Row) -> Result<Fills, tokio_postgres::Error> {
 }
 
 fn described_column(row: &Row) -> Result<DescribedColumn, tokio_postgres::Error> {
+    let base = PgType {
+        oid: row.try_get("base")?,
+        typmod: row.try_get("typmod")?,
+        array: row.try_get("array")?,
+        enumeration: row.try_get("enumeration")?,
+    };
     Ok(DescribedColumn {
         name: row.try_get("name")?,
         declared: row.try_get("declared")?,
         bare: row.try_get("bare")?,
-        limited: row.try_get::<_, i32>("typmod")? >= 0,
-        logical: pg_type(row)?.reading().logical,
+        limited: base.typmod >= 0,
+        logical: base.reading().logical,
         textual: row.try_get("textual")?,
         not_null: row.try_get("not_null")?,
         fills: fills(row)?,
@@ -260,25 +266,31 @@ pub async fn create_stage(
     client.batch_execute(&sql).await.map_err(explain)
 }
 
+/// Whether a table, index, view or the like has this name.
+pub async fn is_taken<C: GenericClient>(client: &C, place: &Place) -> Result<bool> {
+    const FIND: &str = "SELECT FROM pg_catalog.pg_class c \
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = $2";
+    let found = client.query_opt(FIND, &[&place.schema, &place.name]).await;
+    Ok(found.map_err(explain)?.is_some())
+}
+
 /// Makes the schema if it is missing. Asking first spares those who may use it the right
 /// to create schemas.
-pub async fn ensure_schema(client: &Client, schema: &str) -> Result<()> {
+pub async fn ensure_schema(transaction: &Transaction<'_>, schema: &str) -> Result<()> {
     const FIND: &str = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1";
-    let found = client.query_opt(FIND, &[&schema]).await.map_err(explain)?;
-    if found.is_some() {
+    let found = transaction.query_opt(FIND, &[&schema]).await;
+    if found.map_err(explain)?.is_some() {
         return Ok(());
     }
-    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema));
-    match client.batch_execute(&sql).await {
-        Ok(()) => Ok(()),
-        Err(error) => match error.code().map(SqlState::code) {
-            // Another load made it at the same moment.
-            Some("23505") => Ok(()),
-            Some("42939") => Err(Error::config(format!(
+    let sql = format!("CREATE SCHEMA {}", ident(schema));
+    transaction.batch_execute(&sql).await.map_err(|error| {
+        if error.code() == Some(&SqlState::RESERVED_NAME) {
+            return Error::config(format!(
                 "a schema cannot be called {schema}: names that begin with pg_ are the server's own"
             ))
-            .field("schema")),
-            _ => Err(explain(error).while_(format!("creating schema {schema}"))),
-        },
-    }
+            .field("schema");
+        }
+        explain(error).while_(format!("creating schema {schema}"))
+    })
 }

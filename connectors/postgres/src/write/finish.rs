@@ -13,7 +13,9 @@ use crate::{
 };
 
 use super::{
-    ddl::{self, Described, Fills, OWN_PREFIX, Place, describe, idents, list, system_columns},
+    ddl::{
+        self, Described, Fills, OWN_PREFIX, Place, describe, idents, is_taken, list, system_columns,
+    },
     evolve,
     ledger::Ledger,
     lock,
@@ -243,7 +245,7 @@ async fn rename_key(transaction: &Transaction<'_>, load: &Load, place: &Place) -
     let Some(made) = describe(transaction, place).await? else {
         return Ok(());
     };
-    let taken = describe_any(transaction, &place.beside(&name)).await?;
+    let taken = is_taken(transaction, &place.beside(&name)).await?;
     if made.key_name != Some(stage_key_name(load)) || taken {
         return Ok(());
     }
@@ -254,17 +256,6 @@ async fn rename_key(transaction: &Transaction<'_>, load: &Load, place: &Place) -
         ident(&name)
     );
     transaction.batch_execute(&sql).await.map_err(explain)
-}
-
-/// Whether a table, index, view or the like has this name.
-async fn describe_any(transaction: &Transaction<'_>, place: &Place) -> Result<bool> {
-    const FIND: &str = "SELECT FROM pg_catalog.pg_class c \
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = $2";
-    let found = transaction
-        .query_opt(FIND, &[&place.schema, &place.name])
-        .await;
-    Ok(found.map_err(explain)?.is_some())
 }
 
 async fn move_in(

@@ -120,16 +120,15 @@ impl PostgresLane {
             .map_err(|error| self.refused(error))
     }
 
-    /// The server says in which column it was; for the binary form it does not add the
-    /// value.
+    /// The error with the column in which it was. Only the last line of the server's
+    /// context says that, and for the binary form it says no more; other lines may quote
+    /// the value.
     fn refused(&self, error: tokio_postgres::Error) -> Error {
-        let context = error
-            .as_db_error()
-            .and_then(|db| db.where_())
-            .unwrap_or_default();
-        let column = context
-            .split_once(", column ")
-            .map(|(_, column)| column.to_owned());
+        let context = error.as_db_error().and_then(|db| db.where_());
+        let place = context.and_then(|context| context.lines().last());
+        let place = place.filter(|place| place.starts_with("COPY "));
+        let column = place.and_then(|place| place.split_once(", column "));
+        let column = column.map(|(_, column)| column.to_owned());
         let error = explain(error);
         match column {
             Some(column) => error.while_(format!("{}: column {column}", self.place)),

@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 
 use tideway_core::Result;
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{GenericClient, Transaction};
 
-use crate::connect::explain;
+use crate::connect::{Session, explain};
 
-use super::ddl::{OWN_PREFIX, Place, cell};
+use super::{
+    ddl::{OWN_PREFIX, Place, cell, ensure_schema, is_taken},
+    lock, transaction,
+};
 
 /// The part id that says that the load is finished.
 const FINISHED: &str = "";
@@ -29,28 +32,23 @@ impl Ledger {
         }
     }
 
-    /// Makes the table if it is missing.
-    pub async fn ensure(&self, client: &Client) -> Result<()> {
-        const FIND: &str = "SELECT FROM pg_catalog.pg_class c \
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE n.nspname = $1 AND c.relname = $2";
-        let found = client
-            .query_opt(FIND, &[&self.place.schema, &self.place.name])
-            .await;
-        if found.map_err(explain)?.is_some() {
+    /// Makes the ledger, and its schema, where they are missing. Loads that begin at the
+    /// same moment do so in turns.
+    pub async fn ensure(&self, session: &mut Session) -> Result<()> {
+        if is_taken(&**session, &self.place).await? {
             return Ok(());
         }
+        let transaction = transaction::begin(session).await?;
+        lock::take_turn(&transaction, &self.place).await?;
+        ensure_schema(&transaction, &self.place.schema).await?;
         let sql = format!(
             "CREATE TABLE IF NOT EXISTS {} (load_id text, part_id text, rows bigint NOT NULL, \
              committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (load_id, part_id))",
             self.table
         );
-        match client.batch_execute(&sql).await {
-            Ok(()) => Ok(()),
-            // Another load made it at the same moment.
-            Err(error) if error.code().is_some_and(|code| code.code() == "23505") => Ok(()),
-            Err(error) => Err(explain(error).while_(format!("creating {}", self.place))),
-        }
+        let made = transaction.batch_execute(&sql).await;
+        made.map_err(|error| explain(error).while_(format!("creating {}", self.place)))?;
+        transaction.commit().await.map_err(explain)
     }
 
     /// Forgets loads of which nothing was heard for a week, and what they staged.

@@ -119,7 +119,6 @@ struct Begun {
 
 async fn begin(session: &mut Session, load: &Load, place: &Place) -> Result<Begun> {
     let ledger = Ledger::beside(place);
-    ddl::ensure_schema(session, &place.schema).await?;
     ledger.ensure(session).await?;
     let mut transaction = transaction::begin(session).await?;
     // A worker that died may have sent the end of this very load, and the server be at it.
