@@ -340,7 +340,8 @@ async fn logs(
         sync,
         execution,
     }
-    .link(&state, Utc::now())?;
+    .link(&state, Utc::now())
+    .await?;
     let urls = if some.is_empty() {
         Vec::new()
     } else {
@@ -388,7 +389,8 @@ async fn export_logs(
         sync,
         execution,
     }
-    .link(&state, Utc::now())?;
+    .link(&state, Utc::now())
+    .await?;
     let jobs = state.store().jobs();
     let kind = JobKind::ExportLogs.word();
     let job = jobs.create(organization, kind).await?;
