@@ -226,18 +226,18 @@ def operations(w: World) -> dict:
         ),
         "schemas.set_primary_keys": (
             "object",
-            lambda s: s.schemas.set_primary_keys(id=w.source, schema_id=w.schema, fields=key),
+            lambda s: s.schemas.set_primary_keys(connection_id=w.source, schema_id=w.schema, fields=key),
             {
-                400: lambda s: s.schemas.set_primary_keys(id=w.source, schema_id=w.schema, fields=[key[0] | {"field_id": "x"}]),
-                404: lambda s: s.schemas.set_primary_keys(id=w.source, schema_id="public.ghosts", fields=key),
+                400: lambda s: s.schemas.set_primary_keys(connection_id=w.source, schema_id=w.schema, fields=[key[0] | {"field_id": "x"}]),
+                404: lambda s: s.schemas.set_primary_keys(connection_id=w.source, schema_id="public.ghosts", fields=key),
             },
         ),
         "schemas.reset_primary_keys": (
             "object",
-            lambda s: s.schemas.reset_primary_keys(id=w.source, schema_id=w.schema),
+            lambda s: s.schemas.reset_primary_keys(connection_id=w.source, schema_id=w.schema),
             {
-                400: lambda s: s.schemas.reset_primary_keys(id=w.unreachable, schema_id=w.schema),
-                404: lambda s: s.schemas.reset_primary_keys(id=w.source, schema_id="public.ghosts"),
+                400: lambda s: s.schemas.reset_primary_keys(connection_id=w.unreachable, schema_id=w.schema),
+                404: lambda s: s.schemas.reset_primary_keys(connection_id=w.source, schema_id="public.ghosts"),
             },
         ),
         # Bulk syncs.
@@ -264,7 +264,7 @@ def operations(w: World) -> dict:
         "bulk_sync.get": ("object", lambda s: s.bulk_sync.get(id=w.sync), {404: lambda s: s.bulk_sync.get(id=MISSING)}),
         "bulk_sync.update": (
             "object",
-            lambda s: s.bulk_sync.update(id=w.sync, name="renamed", schemas=[w.schema], **bulk),
+            lambda s: s.bulk_sync.update(id=w.fresh_sync(), name="renamed", schemas=[w.schema], **bulk),
             {
                 400: lambda s: s.bulk_sync.update(id=w.sync, name="wrong", **bulk | {"destination_configuration": {"shema": "x"}}),
                 403: lambda s: s.bulk_sync.update(id=w.sync, name="elsewhere", organization_id=MISSING, **bulk),

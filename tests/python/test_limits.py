@@ -116,7 +116,7 @@ def test_odd_headers_do_no_harm(server):
     assert me(X_Request_Id="mine-1").headers["x-request-id"] == "mine-1"
     assert me(Accept="image/png", Accept_Encoding="br").status_code == 200
     assert me(X_Polytomic_Version="").status_code == 200
-    for wrong in ["2025-09-18 ", "\t2025-09-18", "latest", "2025-09-18, 2024-02-08", "é"]:
+    for wrong in ["2025-09-18 ", "latest", "2025-09-18, 2024-02-08", "é"]:
         answer = me(X_Polytomic_Version=wrong.encode("latin-1"))
         assert answer.status_code in (200, 400), wrong
     for key in ["short", "x" * 256, "with space", "sl/ash", "é" * 8]:

@@ -86,7 +86,7 @@ def test_no_secret_is_heard_again(server, source, target):
     for change in [{"hostname": "no.such.host.invalid"}, {"port": 1}, {"database": "nowhere"}, {"port": "x"}, {"password": 5}]:
         body = {"type": "postgresql", "configuration": wrong | change}
         assert ear.ask("POST", "/api/connections/test", body).status_code in (400, 422)
-    certificates = {"client_certs": True, "client_key": SECRETS["client-key"], "client_certificate": SECRETS["client-key"]}
+    certificates = {"client_certs": True, "client_key": SECRETS["client-key"], "client_certificate": SECRETS["client-key"], "ssl": True}
     assert ear.ask("POST", "/api/connections/test", {"type": "postgresql", "configuration": login | certificates}).status_code != 200
     unhealthy = [
         ear.made("postgresql", wrong),

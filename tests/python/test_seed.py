@@ -34,6 +34,9 @@ def test_the_postgresql_entry_is_the_page_s(server):
     for name, expected in FORM.items():
         offered = form["jsonschema"]["properties"][name]
         assert {key: offered.get(key) for key in expected} == expected
+        # In the page's order too, for those who compare text.
+        assert [key for key in offered if key in expected] == list(expected)
+    assert list(form["jsonschema"]["properties"])[: len(FORM)] == list(FORM)
     assert set(form["jsonschema"]["required"]) == {"host", "port", "database", "username", "password"}
     assert form["uischema"]["password"] == {"ui:widget": "password"}
     assert form["uischema"]["sslmode"] == {"ui:widget": "select"}

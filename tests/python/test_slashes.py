@@ -22,7 +22,7 @@ def test_a_schema_with_slashes_is_reached_by_every_operation(sdk, target, tmp_pa
 
     assert sdk.schemas.get(id=source, schema_id=schema).data.id == schema
     assert len(sdk.schemas.get_records(id=source, schema_id=schema).data) == 2
-    sdk.schemas.set_primary_keys(id=source, schema_id=schema, fields=[{"field_id": "id", "is_primary_key": True}])
+    sdk.schemas.set_primary_keys(connection_id=source, schema_id=schema, fields=[{"field_id": "id", "is_primary_key": True}])
     sdk.schemas.upsert_field(
         connection_id=source, schema_id=schema, fields=[{"field_id": "town", "label": "Town", "type": "string", "path": "$.city"}]
     )
@@ -30,7 +30,7 @@ def test_a_schema_with_slashes_is_reached_by_every_operation(sdk, target, tmp_pa
     fields = {field.id: field for field in sdk.schemas.get(id=source, schema_id=schema).data.fields}
     assert fields["id"].is_primary_key and fields["town"].name == "The town"
     sdk.schemas.delete_field(connection_id=source, schema_id=schema, field_id="town")
-    sdk.schemas.reset_primary_keys(id=source, schema_id=schema)
+    sdk.schemas.reset_primary_keys(connection_id=source, schema_id=schema)
 
     sync = syncs.make(sdk, source, syncs.connect(sdk, "postgresql", target.configuration()), schemas=[schema])
     assert sdk.bulk_sync.schemas.get(id=sync, schema_id=schema).data.enabled

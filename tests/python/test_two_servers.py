@@ -112,7 +112,7 @@ def test_a_link_of_one_works_at_the_other_and_after_a_restart(pair, source, targ
     connections = [syncs.connect(sdk, "postgresql", one.configuration()) for one in (source, target)]
     sync = syncs.make(sdk, *connections)
     execution = syncs.run_well(sdk, sync)
-    link = sdk.bulk_sync.executions.get_logs(sync_id=sync, execution_id=execution.id).data.urls[0]
+    link = sdk.bulk_sync.executions.get_logs(sync_id=sync, execution_id=execution.id).data.ur_ls[0]
     assert requests.get(link, timeout=10).status_code == 200
     assert requests.get(link.replace(pair[0].url, pair[1].url), timeout=10).status_code == 200
     pair[0].kill()

@@ -14,10 +14,10 @@ def connections(sdk, source, target):
     return [syncs.connect(sdk, "postgresql", one.configuration()) for one in (source, target)]
 
 
-def call(server, method, path, version, status=200, **body):
+def call(server, method, path, version, /, expected=200, **body):
     options = {"json": body} if body else {}
     answer = server.request(method, path, headers=version, **options)
-    assert answer.status_code == status, (answer.status_code, answer.text)
+    assert answer.status_code == expected, (answer.status_code, answer.text)
     assert answer.headers["x-polytomic-version"] == version["X-Polytomic-Version"]
     return answer.json() if answer.content else None
 
@@ -67,7 +67,7 @@ def test_a_client_that_sends_back_what_it_has_read_changes_nothing(server, conne
 def test_several_schedules_are_one_multi_to_2024_02_08(server, connections):
     both = [
         {"item": "none", "schedule": {"frequency": "daily", "hour": "1", "minute": "0"}},
-        {"item": "incremental_fields", "schedule": {"frequency": "hourly", "minute": "15"}},
+        {"item": "incrementalFields", "schedule": {"frequency": "hourly", "minute": "15"}},
     ]
     made = call(
         server, "POST", "/api/bulk/syncs", OLD,
@@ -75,19 +75,19 @@ def test_several_schedules_are_one_multi_to_2024_02_08(server, connections):
     )["data"]  # fmt: skip
     assert made["schedule"]["frequency"] == "multi"
     shown = made["schedule"]["multi"]["schedules"]
-    assert [(one["item"], one["schedule"]["frequency"]) for one in shown] == [("none", "daily"), ("incremental_fields", "hourly")]
+    assert [(one["item"], one["schedule"]["frequency"]) for one in shown] == [("none", "daily"), ("incrementalFields", "hourly")]
     new = call(server, "GET", f"/api/bulk/syncs/{made['id']}", NEW)["data"]
     assert new["default_schedule"]["frequency"] == "daily"
     assert [one["frequency"] for one in new["additional_schedules"]] == ["hourly"]
 
 
 def test_the_list_of_the_migration_guide_is_taken(server, connections):
-    schedules = [{"frequency": "daily", "hour": "1", "minute": "0"}, {"frequency": "weekly", "day_of_week": "1", "hour": "0", "minute": "0", "selective_mode": "non_incremental_fields"}]
+    schedules = [{"frequency": "daily", "hour": "1", "minute": "0"}, {"frequency": "weekly", "day_of_week": "1", "hour": "0", "minute": "0", "selective_mode": "nonincrementalFields"}]
     made = call(server, "POST", "/api/bulk/syncs", NEW, **sync_of(connections, schedules=schedules))["data"]
     assert made["default_schedule"]["frequency"] == "daily"
     assert [one["frequency"] for one in made["additional_schedules"]] == ["weekly"]
-    call(server, "POST", "/api/bulk/syncs", NEW, 422, **sync_of(connections))
-    call(server, "POST", "/api/bulk/syncs", NEW, 422, **sync_of(connections, schedules=schedules, schedule=schedules[0]))
+    call(server, "POST", "/api/bulk/syncs", NEW, expected=422, **sync_of(connections))
+    call(server, "POST", "/api/bulk/syncs", NEW, expected=422, **sync_of(connections, schedules=schedules, schedule=schedules[0]))
 
 
 def test_resync_is_a_flag_of_older_versions(server, sdk, connections):
@@ -95,7 +95,7 @@ def test_resync_is_a_flag_of_older_versions(server, sdk, connections):
     syncs.run_well(sdk, sync)
     started = call(server, "POST", f"/api/bulk/syncs/{sync}/executions", OLD, resync=True)["data"]
     assert syncs.wait(sdk, sync, started["id"]).status == "completed"
-    call(server, "POST", f"/api/bulk/syncs/{sync}/executions", NEW, 400, resync=True)
+    call(server, "POST", f"/api/bulk/syncs/{sync}/executions", NEW, expected=400, resync=True)
 
 
 def test_older_lists_come_whole_and_newer_ones_in_pages(server, connections):
