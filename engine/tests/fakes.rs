@@ -400,6 +400,9 @@ impl Disk {
                 outcome.updated = (before - table.len()) as u64;
                 table.extend(staged.rows);
             }
+            Write::Changes { .. } => {
+                return Err(Error::unsupported("the fake table takes no change stream"));
+            }
         }
         Ok(outcome)
     }

@@ -47,7 +47,7 @@ impl Layout {
         // Appended rows may repeat a key: each is one more state of the same thing.
         let key = match load.write {
             Write::Append => Vec::new(),
-            Write::Replace | Write::Merge { .. } => load.target.key.clone(),
+            Write::Replace | Write::Merge { .. } | Write::Changes { .. } => load.target.key.clone(),
         };
         Layout {
             columns: columns.collect(),
