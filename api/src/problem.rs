@@ -152,6 +152,8 @@ impl From<Error> for Problem {
         problem.retry_after = match error.kind {
             Kind::RateLimited { after } => Some(after.map_or(1, |pause| pause.as_secs().max(1))),
             Kind::Unavailable | Kind::Timeout => Some(1),
+            // The first request with the key will have its answer soon.
+            Kind::Conflict if error.blamed_field() == Some("Idempotency-Key") => Some(1),
             _ => None,
         };
         problem

@@ -89,6 +89,11 @@ fn of_sqlstate(code: &str) -> (Kind, &'static str) {
             "the metadata database has no room left on its disk",
         ),
         "22021" | "22P05" => (Kind::Config, "text holds a character that cannot be stored"),
+        // 55000 is what a database that takes no connections answers.
+        "55000" => (
+            Kind::Unavailable,
+            "the metadata database is not available now",
+        ),
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (
             Kind::Unavailable,
             "the metadata database is not available now",

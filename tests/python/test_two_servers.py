@@ -136,3 +136,23 @@ def test_an_outcome_is_replayed_by_either(pair):
     first, again = [server.request("POST", "/api/connections", json=body, headers=headers) for server in pair]
     assert first.status_code == 200 and again.json() == first.json()
     assert "idempotency-replayed" not in first.headers and again.headers["idempotency-replayed"] == "true"
+
+
+def test_without_its_database_a_server_says_when_to_come_back(pair, metadata):
+    try:
+        metadata.administer(f"alter database {metadata.name} with allow_connections false")
+        metadata.administer(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{metadata.name}'")
+        for server in pair:
+            answer = until(
+                lambda server=server: (found := server.request("GET", "/api/me")).status_code == 503 and found,
+                "the loss of the database to be noticed",
+            )
+            assert answer.json()["status"] == 503 and int(answer.headers["retry-after"]) >= 1
+            assert server.request("GET", "/readyz").status_code == 503
+            assert server.request("GET", "/healthz").status_code == 200
+    finally:
+        metadata.administer(f"alter database {metadata.name} with allow_connections true")
+    for server in pair:
+        until(server.ready, "the database to be back")
+        # The client tries again by itself, as the header told it.
+        assert server.sdk().identity.get().data.organization_id
