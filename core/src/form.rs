@@ -236,10 +236,18 @@ fn tidy(schema: &mut Value) {
 
 /// The keywords in the order in which the published forms have them.
 fn put_first(schema: &mut Map<String, Value>) {
-    const ORDER: [&str; 5] = ["type", "title", "description", "enum", "default"];
+    const ORDER: [&str; 7] = [
+        "type",
+        "title",
+        "description",
+        "enum",
+        "default",
+        "minimum",
+        "maximum",
+    ];
     let mut ordered = Map::new();
     for keyword in ORDER {
-        if let Some((keyword, value)) = schema.remove_entry(keyword) {
+        if let Some((keyword, value)) = schema.shift_remove_entry(keyword) {
             ordered.insert(keyword, value);
         }
     }
