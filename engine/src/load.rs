@@ -259,6 +259,7 @@ async fn fill(
 
     if cx.spec.test {
         load.abandon().await?;
+        kept.forget().await?;
         let place = format!("{} (test, not kept)", plan.target.name);
         return Ok(Outcome {
             place,
@@ -303,7 +304,8 @@ fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
     }
 }
 
-/// The table's checkpoint while its load goes on. A test run keeps nothing.
+/// The table's checkpoint while its load goes on. A test run keeps nothing but, for as long
+/// as it is staged, the name of its load.
 pub struct Kept<'a> {
     cx: &'a RunCx,
     schema_id: &'a str,
@@ -322,7 +324,8 @@ impl Kept<'_> {
                 .checkpoint
                 .progress
                 .as_ref()
-                .is_some_and(|p| p.load_id == self.id)
+                // Without parts it was announced and never planned: there is nothing to go on with.
+                .is_some_and(|p| p.load_id == self.id && !p.parts.is_empty())
     }
 
     /// Notes the load's id before anything is staged under it, so that the next attempt
@@ -343,7 +346,13 @@ impl Kept<'_> {
             cursor: None,
             stream: None,
         });
-        self.save().await
+        self.write_down().await
+    }
+
+    /// The staging of a test run is gone, and so is what was noted about it.
+    async fn forget(&mut self) -> Result<()> {
+        self.checkpoint.progress = None;
+        self.write_down().await
     }
 
     pub async fn landed(&mut self, part: &Part) -> Result<()> {
@@ -361,6 +370,10 @@ impl Kept<'_> {
         if self.cx.spec.test {
             return Ok(());
         }
+        self.write_down().await
+    }
+
+    async fn write_down(&self) -> Result<()> {
         self.cx.ledger.save(self.schema_id, &self.checkpoint).await
     }
 

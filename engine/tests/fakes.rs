@@ -37,6 +37,11 @@ pub struct FakeSource {
     capabilities: Capabilities,
 }
 
+/// What [`FakeSource::fail`] knows the planning of a table by.
+pub fn planning(table: &str) -> String {
+    format!("planning {table}")
+}
+
 fn capabilities(replay: Replay) -> Capabilities {
     Capabilities {
         incremental: true,
@@ -69,6 +74,15 @@ impl FakeSource {
             .lock()
             .unwrap()
             .insert(table.into(), (error, AtomicU32::new(times)));
+    }
+
+    fn failure(&self, what: &str) -> Option<Error> {
+        let fails = self.fails.lock().unwrap();
+        let (error, left) = fails.get(what)?;
+        (left.load(SeqCst) > 0).then(|| {
+            left.fetch_sub(1, SeqCst);
+            error.clone()
+        })
     }
 }
 
@@ -128,6 +142,9 @@ struct FakeSnapshot {
 #[async_trait]
 impl Snapshot for FakeSnapshot {
     async fn plan(&self, read: &Read) -> Result<Scan> {
+        if let Some(error) = self.source.failure(&planning(&read.table.id.name)) {
+            return Err(error);
+        }
         let rows = &self.tables[&read.table.id.name];
         let from = read
             .tracking
@@ -168,11 +185,8 @@ impl Snapshot for FakeSnapshot {
 
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         let table = read.table.id.name.clone();
-        if let Some((error, left)) = self.source.fails.lock().unwrap().get(&table)
-            && left.load(SeqCst) > 0
-        {
-            left.fetch_sub(1, SeqCst);
-            return stream::iter([Err(error.clone())]).boxed();
+        if let Some(error) = self.source.failure(&table) {
+            return stream::iter([Err(error)]).boxed();
         }
         let (n, from): (usize, i64) = serde_json::from_value(part.spec).unwrap();
         let rows: Vec<Row> = self.tables[&table]

@@ -4,12 +4,12 @@ mod fakes;
 
 use std::{sync::Arc, time::Duration};
 
-use fakes::{FakeDestination, FakeSource, Row};
+use fakes::{FakeDestination, FakeSource, Row, planning};
 use proptest::prelude::*;
 use serde_json::json;
 use tideway_core::{Error, Kind, WriteMode, capability::Replay, naming::Normalize};
 use tideway_engine::{
-    Budget, Controls, FilterSpec, MemoryLedger, Report, Resync, RunMeter, Silent, SyncSpec,
+    Budget, Controls, FilterSpec, Ledger, MemoryLedger, Report, Resync, RunMeter, Silent, SyncSpec,
     TableSpec, run,
 };
 
@@ -213,6 +213,50 @@ async fn a_test_run_reads_five_records_and_changes_nothing() {
     assert_eq!(meter.totals().rows_read, 5);
     assert!(!bench.destination.exists("a"));
     assert_eq!(bench.destination.staged(), 0);
+}
+
+#[tokio::test]
+async fn a_crashed_test_run_leaves_no_staging_and_no_trace_in_the_ledger() {
+    for stable in [Replay::Stable, Replay::Snapshot] {
+        let bench = Bench::new(stable);
+        bench.source.put("a", rows(40));
+        bench
+            .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+            .await;
+        let kept = bench.ledger.load("a").await.unwrap();
+        let mut staged = 0;
+        for steps in 1..60 {
+            let spec = |fence| {
+                let mut spec = bench.spec(&format!("test {steps}"), WriteMode::Snapshot, &["a"]);
+                spec.test = true;
+                spec.fence = fence;
+                spec
+            };
+            if crash_after(&bench, spec(1), steps).await.is_some() {
+                break;
+            }
+            staged += bench.destination.staged();
+            assert_eq!(bench.run(spec(2)).await.failed(), 0);
+            assert_eq!(bench.destination.staged(), 0, "after {steps} steps");
+            assert_eq!(bench.ledger.load("a").await.unwrap(), kept);
+        }
+        assert!(staged > 0, "no crash came while something was staged");
+        assert_eq!(bench.destination.rows("a"), as_read(&rows(40)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_whose_planning_failed_at_first_is_read_all_the_same() {
+    let bench = Bench::new(Replay::Stable);
+    bench.source.put("a", rows(50));
+    bench
+        .source
+        .fail(&planning("a"), Error::unavailable("gone for a moment"), 1);
+    let report = bench
+        .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+        .await;
+    assert_eq!(report.failed(), 0, "{report:?}");
+    assert_eq!(bench.destination.rows("a"), as_read(&rows(50)));
 }
 
 #[tokio::test]

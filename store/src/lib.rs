@@ -31,6 +31,7 @@ mod queue;
 mod row;
 mod schedules;
 mod secrets;
+mod signatures;
 mod sync_schemas;
 mod syncs;
 mod timing;

@@ -74,3 +74,11 @@ def target():
     database = Database()
     yield database
     database.drop()
+
+
+@pytest.fixture
+def database():
+    """One more, such as for the metadata of a server."""
+    database = Database()
+    yield database
+    database.drop()

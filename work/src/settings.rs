@@ -19,7 +19,12 @@ pub struct WorkSettings {
 impl Default for WorkSettings {
     fn default() -> Self {
         WorkSettings {
-            name: format!("tideway-{}", uuid::Uuid::now_v7().simple()),
+            // The process for people, and what tells it from those on other machines.
+            name: format!(
+                "tideway-{}-{}",
+                std::process::id(),
+                &uuid::Uuid::new_v4().simple().to_string()[..8]
+            ),
             workers: 2,
             memory: 64 << 20,
             lease: Duration::from_secs(30),

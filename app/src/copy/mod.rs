@@ -260,6 +260,10 @@ fn exit_code(report: &Report) -> ExitCode {
         .collect();
     match errors.as_slice() {
         [] => ExitCode::SUCCESS,
+        // Some tables may have been done before the interrupt.
+        all if all.iter().any(|error| error.kind == Kind::Cancelled) => {
+            ExitCode::from(exit::code(Kind::Cancelled))
+        }
         all if all.len() == report.tables.len() => ExitCode::from(exit::code(all[0].kind)),
         _ => ExitCode::from(exit::PARTLY),
     }
