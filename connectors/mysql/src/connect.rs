@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 pub use self::{
     check::sees_transactions,
     packets::{Fields, damaged},
-    session::{Done, Flavor, SentColumn, ServerInfo, Session, Statement, TextRow},
+    session::{Flavor, SentColumn, ServerInfo, Session, Statement, TextRow},
 };
 use crate::config::Config;
 

@@ -6,6 +6,8 @@ mod connect;
 mod discover;
 mod read;
 mod sql;
+#[doc(hidden)]
+pub mod testing;
 mod types;
 mod url;
 mod write;

@@ -7,7 +7,6 @@ use super::{
     packets::{Fields, Packets, damaged},
 };
 
-const COM_QUIT: u8 = 0x01;
 const COM_QUERY: u8 = 0x03;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
@@ -32,8 +31,6 @@ pub struct ServerInfo {
     pub version: (u16, u16, u16),
     /// As the server writes it.
     pub shown: String,
-    /// `CONNECTION_ID()`.
-    pub id: u32,
 }
 
 /// A live session. Dropping it ends it at once, in the middle of whatever is going on; what
@@ -283,13 +280,6 @@ impl Session {
             return Err(of_server(&error));
         }
         Ok(self.packets.current())
-    }
-
-    /// Says good-bye, so that the server does not count an aborted client.
-    pub async fn quit(mut self) {
-        if !self.busy {
-            let _ = self.command(COM_QUIT, &[]).await;
-        }
     }
 }
 

@@ -127,7 +127,8 @@ fn greeting(payload: &[u8]) -> Result<Greeting> {
         return Err(damaged());
     }
     let shown = String::from_utf8_lossy(fields.until_nul()).into_owned();
-    let id = fields.u32()?;
+    // The session's number.
+    fields.u32()?;
     let mut nonce = fields.bytes(8)?.to_vec();
     fields.bytes(1)?;
     let low = fields.u16()?;
@@ -143,7 +144,6 @@ fn greeting(payload: &[u8]) -> Result<Greeting> {
             flavor: flavor(&shown),
             version: version(&shown),
             shown: shown.trim_start_matches("5.5.5-").to_owned(),
-            id,
         },
         capabilities: u32::from(low) | u32::from(high) << 16,
         nonce,
