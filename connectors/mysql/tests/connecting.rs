@@ -79,7 +79,6 @@ async fn an_account_without_rights_reads_through_one_session(server: Server) {
         connection: server.connect(settings).await.unwrap(),
         database: rig.database.clone(),
         eyes: tideway_mysql::testing::Eyes::open(&server.settings(json!({}))).await.unwrap().into(),
-        server,
     };
     let read: usize = reader.read("t").await.iter().map(|batch| batch.row_count()).sum();
     assert_eq!(read, 2);

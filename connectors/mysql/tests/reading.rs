@@ -15,13 +15,13 @@ on_both!(
 
 async fn tables_views_and_keys_are_discovered(server: Server) {
     let rig = Rig::new(server).await;
-    rig.run("CREATE TABLE `we``ird ü` (b VARCHAR(5), a INT UNSIGNED NOT NULL, c INT GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY (a, b))").await;
+    rig.run("CREATE TABLE `we``ird ü` (b VARCHAR(5), a INT UNSIGNED NOT NULL, c BIGINT GENERATED ALWAYS AS (a * 2) STORED, PRIMARY KEY (a, b))").await;
     rig.run("CREATE VIEW v AS SELECT a AS x FROM `we``ird ü`").await;
     rig.run("INSERT INTO `we``ird ü` (b, a) VALUES ('q', 4000000000)").await;
     let table = rig.table("we`ird ü").await;
     assert_eq!(table.primary_key, ["a", "b"]);
     let columns: Vec<_> = table.columns.iter().map(|c| (c.name.as_str(), c.logical, c.nullable)).collect();
-    assert_eq!(columns, [("b", Text, false), ("a", Int64, false), ("c", Int32, true)]);
+    assert_eq!(columns, [("b", Text, false), ("a", Int64, false), ("c", Int64, true)]);
     assert_eq!(rig.table("v").await.kind, TableKind::View);
     assert_eq!(all(&rig.read("v").await, 0), ["4000000000"]);
     rig.drop().await;
@@ -69,7 +69,7 @@ async fn all_parts_see_the_same_moment(server: Server) {
     let rig = Rig::new(server).await;
     rig.run("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)").await;
     rig.run("INSERT INTO t (v) VALUES (1),(2),(3)").await;
-    rig.run("CREATE TABLE empty (id INT)").await;
+    rig.run("CREATE TABLE none_here (id INT)").await;
     let snapshot = rig.snapshot().await;
     rig.run("INSERT INTO t (v) VALUES (4)").await;
     rig.run("UPDATE t SET v = 10 WHERE id = 1").await;
@@ -77,7 +77,7 @@ async fn all_parts_see_the_same_moment(server: Server) {
         let (_, batches) = read_all(&snapshot, request(&rig.table("t").await)).await.unwrap();
         assert_eq!(all(&batches, 1), ["1", "2", "3"]);
     }
-    let (scan, batches) = read_all(&snapshot, request(&rig.table("empty").await)).await.unwrap();
+    let (scan, batches) = read_all(&snapshot, request(&rig.table("none_here").await)).await.unwrap();
     assert_eq!((scan.parts.len(), batches.len()), (1, 0));
     drop(snapshot);
     rig.drop().await;
@@ -99,9 +99,19 @@ async fn a_tracking_field_finds_what_commits_late(server: Server) {
     late.run("COMMIT").await.unwrap();
     let (cursor, batches) = rig.track("t", "at", Some(cursor)).await;
     assert!(all(&batches, 0).contains(&"2".to_owned()), "{:?}", all(&batches, 0));
-    // Now nothing is open: only the newest row and what is in the future come again.
-    let (_, batches) = rig.track("t", "at", Some(cursor)).await;
-    assert_eq!(all(&batches, 0), ["3", "9"]);
+    // Once nothing is open any more, and other tests may have something, only the newest row
+    // and what is in the future come again.
+    let mut cursor = cursor;
+    let mut read = Vec::new();
+    for _ in 0..20 {
+        let (next, batches) = rig.track("t", "at", Some(cursor)).await;
+        (cursor, read) = (next, all(&batches, 0));
+        assert!(read.contains(&"3".to_owned()) && read.contains(&"9".to_owned()), "{read:?}");
+        if read.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(read, ["3", "9"]);
     rig.drop().await;
 }
 
@@ -117,6 +127,8 @@ async fn a_limit_and_chosen_columns_are_kept_to(server: Server) {
     let (_, batches) = read_all(&snapshot, read).await.unwrap();
     assert_eq!(all(&batches, 0), ["y", "y"]);
     assert_eq!(batches[0].rows.num_columns(), 2);
+    // It keeps the table from being dropped.
+    drop(snapshot);
     rig.drop().await;
 }
 

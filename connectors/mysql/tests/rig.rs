@@ -70,7 +70,6 @@ impl Server {
 
 /// Statements for the tests' own eyes go through the connector's session.
 pub struct Rig {
-    pub server: Server,
     pub database: String,
     pub connection: Arc<dyn Connection>,
     /// Through which tests look at what is there.
@@ -85,7 +84,6 @@ impl Rig {
         eyes.run(&format!("USE {database}")).await.unwrap();
         let connection = server.connect(json!({"dbname": database})).await.unwrap();
         Rig {
-            server,
             database,
             connection,
             eyes: eyes.into(),

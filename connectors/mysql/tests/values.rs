@@ -49,7 +49,7 @@ const CASES: &[Case] = &[
     ("datetime", Timestamp, &[("'1969-12-31 23:59:59'", "-1000000")]),
     ("datetime(6)", Timestamp, &[("'9999-12-31 23:59:59.999999'", "253402300799999999"), ("'2000-01-01'", "946684800000000")]),
     ("timestamp(3) null", TimestampTz, &[("'2038-01-19 03:14:07.999'", "2147483647999000"), ("'1970-01-01 00:00:01'", "1000000")]),
-    ("time(6)", Text, &[("'-838:59:59.000001'", "-838:59:58.999999"), ("'25:00:00'", "25:00:00"), ("'0:0:0'", "00:00:00"), ("'12:34:56.5'", "12:34:56.500000")]),
+    ("time(6)", Text, &[("'-838:59:59'", "-838:59:59"), ("'-0:0:0.000001'", "-00:00:00.000001"), ("'25:00:00'", "25:00:00"), ("'0:0:0'", "00:00:00"), ("'12:34:56.5'", "12:34:56.500000")]),
     ("char(5)", Text, &[("'a'", "a"), ("''", "")]),
     ("varchar(20) character set latin1", Text, &[("'äöü€'", "äöü€")]),
     ("varchar(20) character set sjis", Text, &[("'日本語'", "日本語")]),
@@ -87,15 +87,7 @@ async fn every_type_is_read_with_its_edges(server: Server) {
         for (n, (value, expected)) in case.2.iter().enumerate() {
             let id = (at * 10 + n).to_string();
             let row = (0..rows.num_rows()).find(|row| text(rows, 0, *row) == id).unwrap();
-            let mut expected = (*expected).to_owned();
-            // The lowest time is clipped by the server.
-            if *value == "'-838:59:59.000001'" {
-                expected = "-838:59:59".to_owned();
-                let found = text(rows, at + 1, row);
-                assert!(found.starts_with(&expected), "{found}");
-                continue;
-            }
-            assert_eq!(text(rows, at + 1, row), expected, "{} {value}", case.0);
+            assert_eq!(text(rows, at + 1, row), *expected, "{} {value}", case.0);
         }
     }
     if server == Server::MariaDb {

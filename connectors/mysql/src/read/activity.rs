@@ -29,7 +29,7 @@ SELECT CONCAT('t', trx_mysql_thread_id, ' ', trx_started), \
 TIMESTAMPDIFF(MICROSECOND, trx_started, NOW(6)), trx_rows_modified > 0 \
 FROM information_schema.INNODB_TRX \
 WHERE trx_is_read_only = 0 AND trx_mysql_thread_id <> CONNECTION_ID() \
-UNION ALL SELECT CONCAT('s', ID, ' ', MD5(INFO), ' ', UNIX_TIMESTAMP() - TIME), \
+UNION ALL SELECT CONCAT('s', ID, ' ', CRC32(INFO), ' ', UNIX_TIMESTAMP() - TIME), \
 (TIME + 1) * 1000000, 1 FROM information_schema.PROCESSLIST \
 WHERE COMMAND IN ('Query', 'Execute') AND ID <> CONNECTION_ID() AND TIME >= 0 \
 AND INFO IS NOT NULL AND INFO NOT LIKE 'SELECT%' AND INFO NOT LIKE '(SELECT%'";
