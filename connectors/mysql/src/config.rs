@@ -40,6 +40,10 @@ pub struct Config {
     pub client_certificate: Option<Secret>,
     #[schemars(title = "Client key", extend("sensitive" = true, "hidden" = true))]
     pub client_key: Option<Secret>,
+    // Rows are written as statements where it is off, as they are where the server takes no files.
+    #[serde(default = "yes")]
+    #[schemars(title = "Write by LOAD DATA LOCAL", extend("hidden" = true))]
+    pub local_infile: bool,
     #[serde(default)]
     #[schemars(title = "Connect over SSH tunnel")]
     pub ssh: bool,
@@ -246,8 +250,18 @@ mod tests {
         assert_eq!(
             names,
             [
-                "hostname", "account", "passwd", "dbname", "port", "ssl", "ssh", "ssh_user",
-                "ssh_host", "ssh_port", "ssh_private_key", "change_detection"
+                "hostname",
+                "account",
+                "passwd",
+                "dbname",
+                "port",
+                "ssl",
+                "ssh",
+                "ssh_user",
+                "ssh_host",
+                "ssh_port",
+                "ssh_private_key",
+                "change_detection"
             ]
         );
         assert_eq!(
@@ -261,7 +275,13 @@ mod tests {
     #[test]
     fn secrets_are_never_read_back() {
         let form = Form::of::<Config>();
-        for field in ["passwd", "ssh_private_key", "client_certificate", "client_key", "ca_cert"] {
+        for field in [
+            "passwd",
+            "ssh_private_key",
+            "client_certificate",
+            "client_key",
+            "ca_cert",
+        ] {
             let shown = form.redacted(&settings(json!({field: "s3cret"})));
             assert_eq!(shown[field], form::MASK, "{field}");
         }

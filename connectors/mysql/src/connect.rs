@@ -139,6 +139,7 @@ impl MySql {
         let mut session = sign_in::sign_in(&self.config, stream, tls, &self.purpose).await?;
         check::new_enough(&session.server)?;
         session.settle().await?;
+        session.takes_files &= self.config.local_infile;
         Ok(session)
     }
 
@@ -180,8 +181,11 @@ impl Session {
             _ => "",
         };
         self.run(&format!("{SETTINGS}{own}")).await?;
-        self.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-        let rows = self.rows("SELECT @@max_allowed_packet, @@local_infile").await?;
+        self.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            .await?;
+        let rows = self
+            .rows("SELECT @@max_allowed_packet, @@local_infile")
+            .await?;
         if let Some([Some(most), Some(files)]) = rows.first().map(Vec::as_slice) {
             self.most_bytes = most.parse().unwrap_or(self.most_bytes);
             self.takes_files = files == "1";

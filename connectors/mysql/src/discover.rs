@@ -111,7 +111,11 @@ pub async fn discover(mysql: &MySql, scope: &Scope) -> Result<Catalog> {
     }
     if let Some(namespaces) = &scope.namespaces {
         let names = list(namespaces.iter().map(|name| literal(name)));
-        let names = if names.is_empty() { "NULL".to_owned() } else { names };
+        let names = if names.is_empty() {
+            "NULL".to_owned()
+        } else {
+            names
+        };
         conditions.push(format!("TABLE_SCHEMA IN ({names})"));
     }
     conditions.push(format!("TABLE_SCHEMA NOT IN {SYSTEM}"));
@@ -131,7 +135,11 @@ pub async fn discover(mysql: &MySql, scope: &Scope) -> Result<Catalog> {
 }
 
 /// One table or view, if it is there and shows.
-pub async fn describe(session: &mut Session, database: &str, name: &str) -> Result<Option<Described>> {
+pub async fn describe(
+    session: &mut Session,
+    database: &str,
+    name: &str,
+) -> Result<Option<Described>> {
     let condition = format!(
         "TABLE_SCHEMA = {} AND TABLE_NAME = {}",
         literal(database),
@@ -162,7 +170,10 @@ async fn describe_all(session: &mut Session, condition: &str) -> Result<Vec<Desc
             columns: Vec::new(),
             key: Vec::new(),
         };
-        found.insert((described.database.clone(), described.name.clone()), described);
+        found.insert(
+            (described.database.clone(), described.name.clone()),
+            described,
+        );
     }
     let checked = checked_json(session, condition).await?;
     let columns = format!(

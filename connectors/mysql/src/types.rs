@@ -100,7 +100,10 @@ impl ServerType {
             "decimal" => match (self.precision, self.scale) {
                 (Some(precision @ 1..=76), Some(scale)) if scale <= precision => {
                     let (precision, scale) = (precision as u8, scale as i8);
-                    of(Decimal { precision, scale }, Shape::Decimal { precision, scale })
+                    of(
+                        Decimal { precision, scale },
+                        Shape::Decimal { precision, scale },
+                    )
                 }
                 _ => of(Numeric, Shape::Text),
             },
@@ -269,24 +272,50 @@ mod tests {
             ("tinyint(1) unsigned", Int16),
             ("tinyint(3) unsigned", Int16),
         ] {
-            assert_eq!(plain("tinyint", declared).reading().logical, expected, "{declared}");
+            assert_eq!(
+                plain("tinyint", declared).reading().logical,
+                expected,
+                "{declared}"
+            );
         }
     }
 
     #[test]
     fn a_column_that_we_make_is_read_as_what_it_was() {
         for logical in [
-            Boolean, Int16, Int32, Int64, UInt64, Float32, Float64, Numeric, Text, Json, Uuid,
-            Binary, Date, Time, Timestamp, TimestampTz, Interval,
+            Boolean,
+            Int16,
+            Int32,
+            Int64,
+            UInt64,
+            Float32,
+            Float64,
+            Numeric,
+            Text,
+            Json,
+            Uuid,
+            Binary,
+            Date,
+            Time,
+            Timestamp,
+            TimestampTz,
+            Interval,
         ] {
             for key in [None, Some(100)] {
                 let made = made(logical, key);
-                let end = made.declared.find(['(', ' ']).unwrap_or(made.declared.len());
+                let end = made
+                    .declared
+                    .find(['(', ' '])
+                    .unwrap_or(made.declared.len());
                 let read = ServerType {
                     comment: made.comment.unwrap_or_default().into(),
                     ..plain(&made.declared[..end], &made.declared)
                 };
-                let expected = if logical == Json && key.is_some() { Text } else { logical };
+                let expected = if logical == Json && key.is_some() {
+                    Text
+                } else {
+                    logical
+                };
                 assert_eq!(read.reading().logical, expected, "{made:?}");
             }
         }

@@ -41,7 +41,8 @@ impl Server {
             Server::MySql => format!("TIDEWAY_TEST_MYSQL_{what}"),
             Server::MariaDb => format!("TIDEWAY_TEST_MARIADB_{what}"),
         };
-        std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set: run through `make test`"))
+        std::env::var(&name)
+            .unwrap_or_else(|_| panic!("{name} is not set: run through `make test`"))
     }
 
     pub fn file(self, what: &str) -> String {
@@ -64,7 +65,9 @@ impl Server {
 
     pub async fn connect(self, changes: Value) -> Result<Arc<dyn Connection>, Error> {
         let settings = self.settings(changes);
-        MySqlConnector.connect(&settings, &ConnectCx::default()).await
+        MySqlConnector
+            .connect(&settings, &ConnectCx::default())
+            .await
     }
 }
 
@@ -78,11 +81,21 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new(server: Server) -> Rig {
+        Rig::with(server, json!({})).await
+    }
+
+    /// With some settings of the connection changed.
+    pub async fn with(server: Server, mut changes: Value) -> Rig {
         let database = format!("tw_{}", uuid::Uuid::new_v4().simple());
-        let mut eyes = tideway_mysql::testing::Eyes::open(&server.settings(json!({}))).await.unwrap();
-        eyes.run(&format!("CREATE DATABASE {database} CHARACTER SET utf8mb4")).await.unwrap();
+        let mut eyes = tideway_mysql::testing::Eyes::open(&server.settings(json!({})))
+            .await
+            .unwrap();
+        eyes.run(&format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"))
+            .await
+            .unwrap();
         eyes.run(&format!("USE {database}")).await.unwrap();
-        let connection = server.connect(json!({"dbname": database})).await.unwrap();
+        changes["dbname"] = database.as_str().into();
+        let connection = server.connect(changes).await.unwrap();
         Rig {
             database,
             connection,
@@ -92,13 +105,18 @@ impl Rig {
 
     pub async fn run(&self, sql: &str) {
         let mut eyes = self.eyes.lock().await;
-        eyes.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        eyes.run(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// The rows as the server prints them, cells set apart by `|`.
     pub async fn rows(&self, sql: &str) -> Vec<String> {
         let mut eyes = self.eyes.lock().await;
-        let rows = eyes.rows(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let rows = eyes
+            .rows(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let shown = |cell: Option<String>| cell.unwrap_or_else(|| "null".into());
         rows.into_iter()
             .map(|row| row.into_iter().map(shown).collect::<Vec<_>>().join("|"))
@@ -122,20 +140,37 @@ impl Rig {
         let source = self.connection.roles().source.unwrap();
         let catalog = source.discover(&Scope::default()).await.unwrap();
         let id = format!("{}.{name}", self.database);
-        catalog.table(&id).unwrap_or_else(|| panic!("{id} was not found")).clone()
+        catalog
+            .table(&id)
+            .unwrap_or_else(|| panic!("{id} was not found"))
+            .clone()
     }
 
     pub async fn snapshot(&self) -> Arc<dyn Snapshot> {
-        self.connection.roles().source.unwrap().open(&json!({})).await.unwrap()
+        self.connection
+            .roles()
+            .source
+            .unwrap()
+            .open(&json!({}))
+            .await
+            .unwrap()
     }
 
     /// All rows of a table, through a snapshot of its own.
     pub async fn read(&self, name: &str) -> Vec<Batch> {
         let snapshot = self.snapshot().await;
-        read_all(&snapshot, request(&self.table(name).await)).await.unwrap().1
+        read_all(&snapshot, request(&self.table(name).await))
+            .await
+            .unwrap()
+            .1
     }
 
-    pub async fn track(&self, name: &str, column: &str, cursor: Option<Cursor>) -> (Cursor, Vec<Batch>) {
+    pub async fn track(
+        &self,
+        name: &str,
+        column: &str,
+        cursor: Option<Cursor>,
+    ) -> (Cursor, Vec<Batch>) {
         let snapshot = self.snapshot().await;
         let read = Read {
             tracking: Some(Tracking {
@@ -153,7 +188,12 @@ impl Rig {
     }
 
     pub async fn try_begin(&self, load: Load) -> Result<Box<dyn TableLoad>, Error> {
-        self.connection.roles().destination.unwrap().begin(load).await
+        self.connection
+            .roles()
+            .destination
+            .unwrap()
+            .begin(load)
+            .await
     }
 
     /// Carries a whole load through in one part.
@@ -180,12 +220,20 @@ impl Rig {
     }
 }
 
-pub async fn land(table: &dyn TableLoad, part: &str, rows: RecordBatch) -> Result<Vec<Note>, Error> {
+pub async fn land(
+    table: &dyn TableLoad,
+    part: &str,
+    rows: RecordBatch,
+) -> Result<Vec<Note>, Error> {
     let mut lane = table.lane().await?;
     write_part(lane.as_mut(), part, rows).await
 }
 
-pub async fn write_part(lane: &mut dyn Lane, part: &str, rows: RecordBatch) -> Result<Vec<Note>, Error> {
+pub async fn write_part(
+    lane: &mut dyn Lane,
+    part: &str,
+    rows: RecordBatch,
+) -> Result<Vec<Note>, Error> {
     let count = rows.num_rows() as u64;
     let accepted = lane.write(Batch::of_rows(rows)).await?;
     assert_eq!(lane.commit(part).await?.rows, count);
@@ -205,7 +253,10 @@ pub fn request(table: &Table) -> Read {
 }
 
 /// Plans and reads every part, all at once.
-pub async fn read_all(snapshot: &Arc<dyn Snapshot>, read: Read) -> Result<(Scan, Vec<Batch>), Error> {
+pub async fn read_all(
+    snapshot: &Arc<dyn Snapshot>,
+    read: Read,
+) -> Result<(Scan, Vec<Batch>), Error> {
     let scan = snapshot.plan(&read).await?;
     let read = Arc::new(read);
     let parts = scan.parts.iter().map(|part| {
@@ -248,7 +299,10 @@ pub fn load_of(write: Write, columns: Vec<Column>) -> Load {
 pub fn rows(people: &[(i64, &str)]) -> RecordBatch {
     let ids: Int64Array = people.iter().map(|(id, _)| *id).collect();
     let names: StringArray = people.iter().map(|(_, name)| Some(*name)).collect();
-    batch(&self::people(Write::Append), vec![Arc::new(ids), Arc::new(names)])
+    batch(
+        &self::people(Write::Append),
+        vec![Arc::new(ids), Arc::new(names)],
+    )
 }
 
 pub fn batch(load: &Load, arrays: Vec<ArrayRef>) -> RecordBatch {
@@ -269,22 +323,28 @@ pub fn text(rows: &RecordBatch, column: usize, row: usize) -> String {
         LogicalType::UInt64 => array.as_primitive::<UInt64Type>().value(row).to_string(),
         LogicalType::Float32 => format!("{:?}", array.as_primitive::<Float32Type>().value(row)),
         LogicalType::Float64 => format!("{:?}", array.as_primitive::<Float64Type>().value(row)),
-        LogicalType::Decimal { precision: ..=38, .. } => {
-            array.as_primitive::<Decimal128Type>().value_as_string(row)
-        }
+        LogicalType::Decimal {
+            precision: ..=38, ..
+        } => array.as_primitive::<Decimal128Type>().value_as_string(row),
         LogicalType::Decimal { .. } => array.as_primitive::<Decimal256Type>().value_as_string(row),
         LogicalType::Date => array.as_primitive::<Date32Type>().value(row).to_string(),
-        LogicalType::Time => array.as_primitive::<Time64MicrosecondType>().value(row).to_string(),
-        LogicalType::Timestamp | LogicalType::TimestampTz => {
-            array.as_primitive::<TimestampMicrosecondType>().value(row).to_string()
-        }
+        LogicalType::Time => array
+            .as_primitive::<Time64MicrosecondType>()
+            .value(row)
+            .to_string(),
+        LogicalType::Timestamp | LogicalType::TimestampTz => array
+            .as_primitive::<TimestampMicrosecondType>()
+            .value(row)
+            .to_string(),
         LogicalType::Uuid => {
             let bytes = array.as_fixed_size_binary().value(row);
             uuid::Uuid::from_slice(bytes).unwrap().to_string()
         }
         LogicalType::Binary => {
             let bytes = array.as_binary::<i32>().value(row);
-            bytes.iter().fold("x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            bytes
+                .iter()
+                .fold("x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
         }
         _ => array.as_string::<i32>().value(row).to_owned(),
     }

@@ -28,19 +28,26 @@ pub async fn check(mysql: &MySql) -> CheckReport {
         Flavor::MySql => "MySQL",
         Flavor::MariaDb => "MariaDB",
     };
-    report.pass("server version", format!("{relative} {}", session.server.shown));
+    report.pass(
+        "server version",
+        format!("{relative} {}", session.server.shown),
+    );
     match tables(&mut session).await {
         Ok(0) => report.probes.push(Probe {
             name: "read permission".to_owned(),
             passed: true,
             detail: "none: there is no table that this account may read".to_owned(),
-            hint: Some(format!("to read from it: GRANT SELECT ON `database`.* TO '{account}'@'%'")),
+            hint: Some(format!(
+                "to read from it: GRANT SELECT ON `database`.* TO '{account}'@'%'"
+            )),
         }),
         Ok(count) => report.pass("read permission", format!("{count} tables and views")),
         Err(error) => report.fail("read permission", &error),
     }
     report.probes.push(lanes(&mut session, account).await);
-    report.probes.push(late_commits(&mut session, account).await);
+    report
+        .probes
+        .push(late_commits(&mut session, account).await);
     if session.settled() {
         mysql.keep(session);
     }

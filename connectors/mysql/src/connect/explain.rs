@@ -48,14 +48,16 @@ pub fn of_server(error: &ServerError) -> Error {
         1054 | 1136 | 1412 | 1615 => (Kind::Drift, None),
         1040 | 1203 | 1226 => (
             Kind::RateLimited { after: None },
-            Some("close other sessions, or raise max_connections or the account's MAX_USER_CONNECTIONS"),
+            Some(
+                "close other sessions, or raise max_connections or the account's MAX_USER_CONNECTIONS",
+            ),
         ),
         1205 => (
             Kind::Timeout,
             Some("end the session that holds the lock, or wait for it"),
         ),
         1969 | 3024 => (Kind::Timeout, None),
-        1213 | 1053 | 1077 | 1079 | 1152 | 1156..=1161 | 1184 | 1927 | 4031 => {
+        1213 | 1053 | 1077 | 1079 | 1152 | 1156..=1161 | 1184 | 1927 | 3948 | 4031 => {
             (Kind::Unavailable, None)
         }
         1021 | 1114 | 3675 => (
@@ -78,8 +80,25 @@ pub fn of_server(error: &ServerError) -> Error {
             Some("give the table key fields, or switch sql_require_primary_key off"),
         ),
         1045 | 1698 | 1820 | 1862 => (Kind::Auth, None),
-        1048 | 1062 | 1138 | 1216 | 1217 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1411 | 1426
-        | 1451 | 1452 | 1690 | 3140..=3160 | 3819 | 4025 => (Kind::Data, None),
+        1048
+        | 1062
+        | 1138
+        | 1216
+        | 1217
+        | 1264
+        | 1265
+        | 1292
+        | 1364
+        | 1366
+        | 1406
+        | 1411
+        | 1426
+        | 1451
+        | 1452
+        | 1690
+        | 3140..=3160
+        | 3819
+        | 4025 => (Kind::Data, None),
         _ => (by_class(&error.state), None),
     };
     let shown = if kind == Kind::Data {
@@ -109,7 +128,14 @@ fn without_values(message: &str) -> String {
     let Some(from) = message.find('\'') else {
         return message.to_owned();
     };
-    let quoting = ["Duplicate entry", "Incorrect", "Truncated", "Invalid", "Illegal", "Cannot convert"];
+    let quoting = [
+        "Duplicate entry",
+        "Incorrect",
+        "Truncated",
+        "Invalid",
+        "Illegal",
+        "Cannot convert",
+    ];
     if !quoting.iter().any(|word| message.starts_with(word)) {
         return message.to_owned();
     }
@@ -179,7 +205,9 @@ pub fn of_network(address: &str, error: io::Error) -> Error {
         }
         TimedOut => Error::timeout(format!("{address} did not answer in time"))
             .field("hostname")
-            .hint("check hostname and port, and that firewalls on the way let this machine through"),
+            .hint(
+                "check hostname and port, and that firewalls on the way let this machine through",
+            ),
         HostUnreachable | NetworkUnreachable => {
             Error::unavailable(format!("there is no way to {address}: {error}"))
                 .field("hostname")
@@ -260,13 +288,22 @@ mod tests {
     #[test]
     fn values_are_not_quoted() {
         for (message, expected) in [
-            ("Duplicate entry 'se'cret' for key 't.PRIMARY'", "Duplicate entry … for key 't.PRIMARY'"),
+            (
+                "Duplicate entry 'se'cret' for key 't.PRIMARY'",
+                "Duplicate entry … for key 't.PRIMARY'",
+            ),
             (
                 "Incorrect integer value: 'secret' for column `d`.`t`.`c` at row 1",
                 "Incorrect integer value: … for column `d`.`t`.`c` at row 1",
             ),
-            ("Truncated incorrect DOUBLE value: 'secret'", "Truncated incorrect DOUBLE value: …"),
-            ("Data too long for column 'c' at row 1", "Data too long for column 'c' at row 1"),
+            (
+                "Truncated incorrect DOUBLE value: 'secret'",
+                "Truncated incorrect DOUBLE value: …",
+            ),
+            (
+                "Data too long for column 'c' at row 1",
+                "Data too long for column 'c' at row 1",
+            ),
             ("Column 'c' cannot be null", "Column 'c' cannot be null"),
         ] {
             assert_eq!(without_values(message), expected);

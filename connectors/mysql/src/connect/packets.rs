@@ -356,7 +356,12 @@ mod tests {
         for size in sizes {
             let payload = receiver.next().await.unwrap();
             assert_eq!(payload.len(), size);
-            assert!(payload.iter().enumerate().all(|(at, byte)| *byte == at as u8));
+            assert!(
+                payload
+                    .iter()
+                    .enumerate()
+                    .all(|(at, byte)| *byte == at as u8)
+            );
         }
         drop(sending.await.unwrap());
         let error = receiver.next().await.unwrap_err();

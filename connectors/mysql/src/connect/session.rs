@@ -122,10 +122,16 @@ impl Session {
     /// The only value of the only row.
     pub async fn value(&mut self, sql: &str) -> Result<Option<String>> {
         let rows = self.rows(sql).await?;
-        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next().flatten()))
     }
 
-    async fn answer(&mut self, each: &mut (dyn FnMut(TextRow) -> Result<()> + Send)) -> Result<Done> {
+    async fn answer(
+        &mut self,
+        each: &mut (dyn FnMut(TextRow) -> Result<()> + Send),
+    ) -> Result<Done> {
         loop {
             let done = self.one_answer(each).await?;
             if done.status & MORE_RESULTS == 0 {
@@ -224,7 +230,8 @@ impl Session {
 
     /// Forgets a query that has come to its end.
     pub async fn close(&mut self, statement: Statement) -> Result<()> {
-        self.command(COM_STMT_CLOSE, &statement.0.to_le_bytes()).await?;
+        self.command(COM_STMT_CLOSE, &statement.0.to_le_bytes())
+            .await?;
         self.busy = false;
         Ok(())
     }
@@ -305,7 +312,10 @@ fn done(payload: &[u8]) -> Result<Done> {
 fn records(info: &str) -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
         let (_, behind) = info.split_once(name)?;
-        let digits = behind.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
+        let digits = behind
+            .trim_start()
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?;
         digits.parse().ok()
     };
     Some(number("Records:")?.saturating_sub(number("Skipped:")?))

@@ -65,9 +65,11 @@ pub async fn sign_in(
     let common = capabilities(config, &greeting);
     if let Some(tls) = tls {
         if greeting.capabilities & capability::SSL == 0 {
-            return Err(Error::config(format!("{} does not offer TLS", config.address()))
-                .field("ssl")
-                .hint("switch ssl off, or give the server a certificate (ssl_cert, ssl_key)"));
+            return Err(
+                Error::config(format!("{} does not offer TLS", config.address()))
+                    .field("ssl")
+                    .hint("switch ssl off, or give the server a certificate (ssl_cert, ssl_key)"),
+            );
         }
         packets.send(&opening(common | capability::SSL)).await?;
         packets = encrypt(config, packets, tls).await?;
@@ -195,8 +197,11 @@ fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
 
 async fn encrypt(config: &Config, packets: Packets, tls: &TlsConnector) -> Result<Packets> {
     let name = ServerName::try_from(config.hostname.clone()).map_err(|_| {
-        Error::config(format!("{} is no name that a certificate can be made out to", config.hostname))
-            .field("hostname")
+        Error::config(format!(
+            "{} is no name that a certificate can be made out to",
+            config.hostname
+        ))
+        .field("hostname")
     })?;
     packets
         .encrypt(|plain| tls.connect(name, plain))
@@ -210,7 +215,10 @@ fn proof(config: &Config, plugin: &str, nonce: &[u8], encrypted: bool) -> Option
     if password.is_empty() {
         return matches!(
             plugin,
-            "mysql_native_password" | "caching_sha2_password" | "sha256_password" | "mysql_clear_password"
+            "mysql_native_password"
+                | "caching_sha2_password"
+                | "sha256_password"
+                | "mysql_clear_password"
         )
         .then(Vec::new);
     }
@@ -324,11 +332,19 @@ mod tests {
         for (shown, relative, expected) in [
             ("9.7.4-2", Flavor::MySql, (9, 7, 4)),
             ("8.0.36-0ubuntu0.22.04.1", Flavor::MySql, (8, 0, 36)),
-            ("5.5.5-10.11.19-MariaDB-deb12", Flavor::MariaDb, (10, 11, 19)),
+            (
+                "5.5.5-10.11.19-MariaDB-deb12",
+                Flavor::MariaDb,
+                (10, 11, 19),
+            ),
             ("11.4.2-MariaDB", Flavor::MariaDb, (11, 4, 2)),
             ("", Flavor::MySql, (0, 0, 0)),
         ] {
-            assert_eq!((flavor(shown), version(shown)), (relative, expected), "{shown}");
+            assert_eq!(
+                (flavor(shown), version(shown)),
+                (relative, expected),
+                "{shown}"
+            );
         }
     }
 

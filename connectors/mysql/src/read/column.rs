@@ -16,6 +16,7 @@ use arrow_buffer::{
 use arrow_schema::ArrowError;
 use tideway_core::{Error, LogicalType, Note, Result};
 
+use super::decimal;
 use crate::{calendar, types::Shape};
 
 /// A value as it is sent.
@@ -244,10 +245,10 @@ impl Values {
             (Values::Float32(values), Raw::Float(value)) => values.push(value),
             (Values::Float64(values), Raw::Double(value)) => values.push(value),
             (Values::Decimal128 { units, scale, .. }, Raw::Bytes(text)) => {
-                units.push(units_128(text, *scale)?);
+                units.push(decimal::units_128(text, *scale).ok_or(Refusal::Malformed)?);
             }
             (Values::Decimal256 { units, scale, .. }, Raw::Bytes(text)) => {
-                units.push(units_256(text, *scale)?);
+                units.push(decimal::units_256(text, *scale).ok_or(Refusal::Malformed)?);
             }
             (Values::Text(strings) | Values::Binary(strings), Raw::Bytes(bytes)) => {
                 return strings.push(bytes);
@@ -441,7 +442,9 @@ fn bit_number(bytes: &[u8]) -> Result<u64, Refusal> {
     if bytes.len() > 8 {
         return Err(Refusal::Malformed);
     }
-    Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Ok(bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 fn days(date: (u16, u8, u8)) -> Result<i32, Refusal> {
@@ -461,52 +464,6 @@ fn span_text(negative: bool, seconds: u64, micros: u32) -> String {
     } else {
         format!("{sign}{hours:02}:{minutes:02}:{second:02}.{micros:06}")
     }
-}
-
-/// The sign and all digits of a decimal's text, in units of its scale.
-fn digits(text: &[u8], scale: i8) -> Result<(bool, impl Iterator<Item = u8>), Refusal> {
-    let (negative, unsigned) = match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        _ => (false, text),
-    };
-    let mut halves = unsigned.splitn(2, |byte| *byte == b'.');
-    let (whole, fraction) = (
-        halves.next().unwrap_or_default(),
-        halves.next().unwrap_or_default(),
-    );
-    let scale = usize::from(scale.unsigned_abs());
-    let all_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
-    if fraction.len() > scale || !all_digits(whole) || !all_digits(fraction) || unsigned.is_empty() {
-        return Err(Refusal::Malformed);
-    }
-    let padding = std::iter::repeat_n(b'0', scale - fraction.len());
-    let digits = whole.iter().chain(fraction).copied().chain(padding);
-    Ok((negative, digits.map(|digit| digit - b'0')))
-}
-
-fn units_128(text: &[u8], scale: i8) -> Result<i128, Refusal> {
-    let (negative, digits) = digits(text, scale)?;
-    let mut units: i128 = 0;
-    for digit in digits {
-        let shifted = units.checked_mul(10);
-        units = shifted
-            .and_then(|units| units.checked_add(digit.into()))
-            .ok_or(Refusal::Malformed)?;
-    }
-    Ok(if negative { -units } else { units })
-}
-
-fn units_256(text: &[u8], scale: i8) -> Result<i256, Refusal> {
-    let (negative, digits) = digits(text, scale)?;
-    let ten = i256::from_i128(10);
-    let mut units = i256::ZERO;
-    for digit in digits {
-        let shifted = units.checked_mul(ten);
-        units = shifted
-            .and_then(|units| units.checked_add(i256::from_i128(digit.into())))
-            .ok_or(Refusal::Malformed)?;
-    }
-    Ok(if negative { units.wrapping_neg() } else { units })
 }
 
 /// What a vector holds; room for as much again stays behind.

@@ -143,7 +143,10 @@ impl RowDecoder {
         if sent.len() != self.columns.len() && !self.columns.is_empty() {
             return Err(damaged());
         }
-        self.kinds = sent.iter().map(|sent| Kind::of(*sent)).collect::<Result<_>>()?;
+        self.kinds = sent
+            .iter()
+            .map(|sent| Kind::of(*sent))
+            .collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -158,8 +161,14 @@ impl RowDecoder {
         let nulls = fields.bytes((self.kinds.len() + 2).div_ceil(8))?;
         for (at, (column, kind)) in self.columns.iter_mut().zip(&self.kinds).enumerate() {
             let bit = at + 2;
-            let null = nulls.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
-            let value = if null { None } else { Some(kind.value(&mut fields)?) };
+            let null = nulls
+                .get(bit / 8)
+                .is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
+            let value = if null {
+                None
+            } else {
+                Some(kind.value(&mut fields)?)
+            };
             self.byte_count = self.byte_count.saturating_add(column.push(value)?);
         }
         self.row_count += 1;

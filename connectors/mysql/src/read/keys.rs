@@ -109,7 +109,12 @@ pub fn spelled(kind: Literal, value: &str) -> Result<String> {
 }
 
 /// Cuts the table into about `count` ranges of about as many rows.
-pub async fn cut(session: &mut Session, table: &Described, rows: u64, count: u64) -> Result<Vec<Range>> {
+pub async fn cut(
+    session: &mut Session,
+    table: &Described,
+    rows: u64,
+    count: u64,
+) -> Result<Vec<Range>> {
     let key = cuttable_key(table);
     let boundaries = match key.as_slice() {
         _ if count < 2 => Vec::new(),
@@ -282,7 +287,9 @@ mod tests {
     /// Halves as the real one does, with a count of true rows instead of questions.
     fn halved(keys: &[i128], count: u64) -> Vec<i128> {
         let rows_in = |interval: &Interval| {
-            let inside = keys.iter().filter(|key| (interval.low..=interval.high).contains(*key));
+            let inside = keys
+                .iter()
+                .filter(|key| (interval.low..=interval.high).contains(*key));
             inside.count() as u64
         };
         let (low, high) = (keys[0], keys[keys.len() - 1]);

@@ -3,6 +3,7 @@
 
 mod activity;
 mod column;
+mod decimal;
 mod decode;
 mod keys;
 mod plan;

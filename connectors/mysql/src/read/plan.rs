@@ -138,11 +138,7 @@ pub fn columns_of<'a>(
         .collect()
 }
 
-pub fn conditions(
-    table: &Described,
-    range: &Range,
-    filter: Option<String>,
-) -> Result<Vec<String>> {
+pub fn conditions(table: &Described, range: &Range, filter: Option<String>) -> Result<Vec<String>> {
     let mut conditions = range.conditions(table)?;
     conditions.extend(filter);
     Ok(conditions)

@@ -93,10 +93,7 @@ impl MySqlSnapshot {
     }
 
     /// Runs something that leaves its session as it was, in this view.
-    pub async fn with<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut Session) -> Result<T>,
-    ) -> Result<T> {
+    pub async fn with<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Result<T>) -> Result<T> {
         let (mut session, permit) = self.pool.take().await?;
         let result = work(&mut session).await;
         if session.settled() {

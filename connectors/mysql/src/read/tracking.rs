@@ -22,9 +22,11 @@ const MOST_MARKS: usize = 20;
 fn literal_of(column: &DescribedColumn) -> Result<Literal> {
     column.server_type.trackable().ok_or_else(|| {
         let name = &column.name;
-        Error::config(format!("{name} cannot be a tracking field: its values do not grow"))
-            .field("tracking_field")
-            .hint("choose a time, a date, a number or a text that grows with every change")
+        Error::config(format!(
+            "{name} cannot be a tracking field: its values do not grow"
+        ))
+        .field("tracking_field")
+        .hint("choose a time, a date, a number or a text that grows with every change")
     })
 }
 
@@ -45,9 +47,11 @@ fn at_least(column: &DescribedColumn, value: &str) -> Result<String> {
 }
 
 fn forgotten(name: &str) -> Error {
-    Error::config(format!("what was remembered of {name} does not fit its type any more"))
-        .field("tracking_field")
-        .hint("resync the table")
+    Error::config(format!(
+        "what was remembered of {name} does not fit its type any more"
+    ))
+    .field("tracking_field")
+    .hint("resync the table")
 }
 
 /// The condition on rows; `None` reads all.
@@ -118,7 +122,9 @@ async fn newest(
     let mut view = snapshot.before.view.lock().await;
     let found = view.value(&sql).await?;
     // A date of zeros is none.
-    Ok(found.filter(|value| !value.starts_with("0000-00-00")).or(last))
+    Ok(found
+        .filter(|value| !value.starts_with("0000-00-00"))
+        .or(last))
 }
 
 /// The cursor after a run that took `mark` while the oldest open transaction had begun at

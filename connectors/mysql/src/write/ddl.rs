@@ -103,7 +103,11 @@ pub fn is_keyed(load: &Load) -> bool {
 }
 
 pub fn key_may_be_null(load: &Load) -> bool {
-    let of_key = load.target.columns.iter().filter(|column| in_key(load, &column.name));
+    let of_key = load
+        .target
+        .columns
+        .iter()
+        .filter(|column| in_key(load, &column.name));
     of_key.into_iter().any(|column| column.nullable)
 }
 
@@ -113,10 +117,17 @@ pub fn in_key(load: &Load, name: &str) -> bool {
 
 /// How many characters a value of varying length may have in the key.
 pub fn key_length(load: &Load) -> usize {
-    let of_key = load.target.columns.iter().filter(|column| in_key(load, &column.name));
+    let of_key = load
+        .target
+        .columns
+        .iter()
+        .filter(|column| in_key(load, &column.name));
     let (mut varying, mut fixed) = (0, 0);
     for column in of_key {
-        if types::made(column.logical, Some(1)).declared.starts_with("var") {
+        if types::made(column.logical, Some(1))
+            .declared
+            .starts_with("var")
+        {
             varying += 1;
         } else if column.logical == LogicalType::Uuid {
             fixed += 36 * BYTES_PER_CHARACTER;
@@ -174,7 +185,9 @@ pub fn token_of(load_id: &str) -> String {
 
 fn layout(load: &Load, server: &ServerInfo) -> String {
     let columns = load.target.columns.iter();
-    let mut parts: Vec<String> = columns.map(|column| declaration(load, column, server)).collect();
+    let mut parts: Vec<String> = columns
+        .map(|column| declaration(load, column, server))
+        .collect();
     if is_keyed(load) {
         parts.push(format!("PRIMARY KEY ({})", idents(&load.target.key)));
     }
@@ -217,7 +230,10 @@ pub async fn ensure_database(session: &mut Session, database: &str) -> Result<()
         return Ok(());
     }
     session
-        .run(&format!("CREATE DATABASE IF NOT EXISTS {}", ident(database)))
+        .run(&format!(
+            "CREATE DATABASE IF NOT EXISTS {}",
+            ident(database)
+        ))
         .await
         .map(|_| ())
         .map_err(|error| error.while_(format!("creating database {database}")))

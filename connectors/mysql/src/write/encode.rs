@@ -210,7 +210,11 @@ impl<'a> Cells<'a> {
                 let uuid = uuid::Uuid::from_slice(values.value(row))
                     .map_err(|_| Error::bug("a UUID of another length"))?;
                 let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-                quoted(uuid.hyphenated().encode_lower(&mut text).as_bytes(), style, out);
+                quoted(
+                    uuid.hyphenated().encode_lower(&mut text).as_bytes(),
+                    style,
+                    out,
+                );
             }
             Values::Binary(values) => {
                 let bytes = values.value(row);
@@ -443,8 +447,14 @@ mod tests {
     #[test]
     fn text_is_escaped_for_a_file_and_quoted_for_a_statement() {
         let text = b"a\\b\tc\nd'e\0";
-        assert_eq!(written(|out| quoted(text, Style::File, out)), "a\\\\b\\tc\\nd'e\\0");
-        assert_eq!(written(|out| quoted(text, Style::Values, out)), "'a\\b\tc\nd''e\0'");
+        assert_eq!(
+            written(|out| quoted(text, Style::File, out)),
+            "a\\\\b\\tc\\nd'e\\0"
+        );
+        assert_eq!(
+            written(|out| quoted(text, Style::Values, out)),
+            "'a\\b\tc\nd''e\0'"
+        );
         assert_eq!(written(|out| hex(b"\0\xff", Style::File, out)), "00FF");
         assert_eq!(written(|out| hex(b"", Style::Values, out)), "X''");
     }
@@ -454,7 +464,11 @@ mod tests {
         let stamp = |micros| written(|out| assert!(timestamp(micros, Style::File, out)));
         assert_eq!(stamp(-1), "1969-12-31 23:59:59.999999");
         assert_eq!(stamp(253_402_300_799_999_999), "9999-12-31 23:59:59.999999");
-        assert!(!timestamp(253_402_300_800_000_000, Style::File, &mut Vec::new()));
+        assert!(!timestamp(
+            253_402_300_800_000_000,
+            Style::File,
+            &mut Vec::new()
+        ));
         assert!(!timestamp(i64::MAX, Style::File, &mut Vec::new()));
         assert!(!timestamp(i64::MIN, Style::File, &mut Vec::new()));
         assert!(!date(i32::MAX, Style::File, &mut Vec::new()));

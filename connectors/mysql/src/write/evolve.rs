@@ -109,7 +109,11 @@ fn fit(
     if let Some(wide) = wider(found, column) {
         let required = found.not_null && !relaxed;
         evolution.push(
-            format!("MODIFY COLUMN {} {}", ident(&found.name), type_sql(wide, key, server, required)),
+            format!(
+                "MODIFY COLUMN {} {}",
+                ident(&found.name),
+                type_sql(wide, key, server, required)
+            ),
             format!(
                 "column {name} changed from {} to {}",
                 found.server_type.declared,
@@ -118,7 +122,11 @@ fn fit(
         );
     } else if relaxed {
         evolution.push(
-            format!("MODIFY COLUMN {} {}", ident(&found.name), nullable_sql(found)),
+            format!(
+                "MODIFY COLUMN {} {}",
+                ident(&found.name),
+                nullable_sql(found)
+            ),
             format!("column {name} may be null now"),
         );
     }
@@ -231,7 +239,9 @@ pub async fn index_key(
         return Ok(None);
     }
     let columns = key.iter().map(|name| {
-        let long = target.column(name).is_some_and(|column| column.server_type.long());
+        let long = target
+            .column(name)
+            .is_some_and(|column| column.server_type.long());
         match long {
             true => format!("{}({PREFIX})", ident(name)),
             false => ident(name),

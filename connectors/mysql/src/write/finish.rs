@@ -144,7 +144,10 @@ async fn take_place(
         let (name, kind) = (ident(name), evolve::stamp_sql(&session.server));
         if [CREATED_AT, UPDATED_AT].map(ident).contains(&name) {
             // As the default of a new column it costs nothing, however many rows there are.
-            additions.push(format!("ADD COLUMN {name} {kind} DEFAULT {}", literal(&now)));
+            additions.push(format!(
+                "ADD COLUMN {name} {kind} DEFAULT {}",
+                literal(&now)
+            ));
             defaults.push(format!("ALTER COLUMN {name} SET DEFAULT NULL"));
         } else {
             additions.push(format!("ADD COLUMN {name} {kind}"));
@@ -175,8 +178,14 @@ fn kept_columns(staged: &Described, load: &Load, target: &Described) -> Vec<Stri
             && !system.contains(&column.name.as_str())
             && column.fills != Fills::Computed
     });
-    kept.map(|column| format!("ADD COLUMN {} {}", ident(&column.name), evolve::nullable_sql(column)))
-        .collect()
+    kept.map(|column| {
+        format!(
+            "ADD COLUMN {} {}",
+            ident(&column.name),
+            evolve::nullable_sql(column)
+        )
+    })
+    .collect()
 }
 
 /// Tries to give a staging table whose key may be null its primary key.

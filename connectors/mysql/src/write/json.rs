@@ -47,7 +47,11 @@ pub fn rounds(text: &str) -> bool {
         match byte {
             b'"' => at = end_of_string(bytes, at),
             b'-' | b'0'..=b'9' => {
-                let length = bytes.iter().skip(at).take_while(|byte| is_of_number(**byte)).count();
+                let length = bytes
+                    .iter()
+                    .skip(at)
+                    .take_while(|byte| is_of_number(**byte))
+                    .count();
                 if text.get(at..at + length).is_some_and(rounds_number) {
                     return true;
                 }
@@ -76,9 +80,13 @@ fn is_of_number(byte: u8) -> bool {
 }
 
 fn rounds_number(number: &str) -> bool {
-    let whole = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let whole = number
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-');
     if whole {
-        return number.len() > 18 && number.parse::<i64>().is_err() && number.parse::<u64>().is_err();
+        return number.len() > 18
+            && number.parse::<i64>().is_err()
+            && number.parse::<u64>().is_err();
     }
     let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
     let digits = mantissa.bytes().filter(u8::is_ascii_digit);
@@ -107,7 +115,10 @@ mod tests {
             ("-9223372036854775808", false),
             ("18446744073709551616", true),
             ("{\"a\": 0.1234567890123456789}", true),
-            ("{\"0.1234567890123456789\": \"\\\"18446744073709551616\"}", false),
+            (
+                "{\"0.1234567890123456789\": \"\\\"18446744073709551616\"}",
+                false,
+            ),
         ] {
             assert_eq!(rounds(text), expected, "{text}");
         }

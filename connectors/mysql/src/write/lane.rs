@@ -244,7 +244,9 @@ impl Lane for MySqlLane {
         let session = &mut self.session;
         let fresh = ledger.record(session, &self.load.id, part_id, sent).await?;
         // The rows of a part that has landed before are undone (invariant 4).
-        session.run(if fresh { "COMMIT" } else { "ROLLBACK" }).await?;
+        session
+            .run(if fresh { "COMMIT" } else { "ROLLBACK" })
+            .await?;
         self.part = Part::None;
         Ok(Durable { rows })
     }

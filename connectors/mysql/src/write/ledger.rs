@@ -31,7 +31,10 @@ impl Ledger {
     /// Makes the ledger, and its database, where they are missing.
     pub async fn ensure(&self, session: &mut Session) -> Result<()> {
         let place = &self.place;
-        if describe(session, &place.database, &place.name).await?.is_some() {
+        if describe(session, &place.database, &place.name)
+            .await?
+            .is_some()
+        {
             return Ok(());
         }
         ensure_database(session, &place.database).await?;
@@ -113,9 +116,16 @@ impl Ledger {
     }
 
     /// Records the end of a load and forgets its parts.
-    pub async fn record_finished(&self, session: &mut Session, load_id: &str, rows: u64) -> Result<()> {
+    pub async fn record_finished(
+        &self,
+        session: &mut Session,
+        load_id: &str,
+        rows: u64,
+    ) -> Result<()> {
         self.forget_parts(session, load_id).await?;
-        self.record(session, load_id, FINISHED, rows).await.map(|_| ())
+        self.record(session, load_id, FINISHED, rows)
+            .await
+            .map(|_| ())
     }
 
     /// Forgets the parts of a load, but not that it was finished.

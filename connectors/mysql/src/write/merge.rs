@@ -29,7 +29,8 @@ impl Landing {
         let (there, here) = (format!("t.{name}"), format!("s.{name}"));
         let made = made(column.logical, length_of(load, column));
         let textual = (found.server_type.textual(), made.textual);
-        let text = |value: &str| format!("CAST({value} AS CHAR CHARACTER SET utf8mb4) COLLATE {ours}");
+        let text =
+            |value: &str| format!("CAST({value} AS CHAR CHARACTER SET utf8mb4) COLLATE {ours}");
         let plain = || (there.clone(), here.clone());
         let (same, key) = match textual {
             (true, true) if found.collation.as_deref() == Some(ours) => (plain(), here.clone()),
@@ -135,7 +136,10 @@ impl<'a> Moving<'a> {
 
     fn insert(&self, join: &str) -> String {
         let names = self.landings.iter().map(|landing| landing.name.clone());
-        let values = self.landings.iter().map(|landing| format!("s.{}", landing.name));
+        let values = self
+            .landings
+            .iter()
+            .map(|landing| format!("s.{}", landing.name));
         let stamps = self.stamps(&[CREATED_AT, UPDATED_AT]);
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} AS s {join}",
@@ -202,7 +206,10 @@ impl<'a> Moving<'a> {
     /// A key column of one side, null where that side has no such row.
     fn key_of(&self, side: &str) -> String {
         let first = self.landings.iter().find(|landing| landing.in_key);
-        first.map_or_else(|| "NULL".to_owned(), |landing| format!("{side}.{}", landing.name))
+        first.map_or_else(
+            || "NULL".to_owned(),
+            |landing| format!("{side}.{}", landing.name),
+        )
     }
 
     /// Columns set to the current time, of those that the target has.

@@ -253,7 +253,11 @@ impl TableLoad for MySqlLoad {
 
     async fn lane(&self) -> Result<Box<dyn Lane>> {
         let session = self.mysql.session().await?;
-        Ok(Box::new(MySqlLane::open(session, self.load.clone(), &self.place)))
+        Ok(Box::new(MySqlLane::open(
+            session,
+            self.load.clone(),
+            &self.place,
+        )))
     }
 
     async fn finish(&self) -> Result<Outcome> {
