@@ -158,7 +158,8 @@ impl<'a> Cells<'a> {
 
     fn put(&mut self, row: usize, style: Style, out: &mut Vec<u8>) -> Result<()> {
         if self.array.is_null(row) {
-            return Ok(null(style, out));
+            null(style, out);
+            return Ok(());
         }
         match &self.values {
             Values::Boolean(values) => out.push(if values.value(row) { b'1' } else { b'0' }),
@@ -195,7 +196,8 @@ impl<'a> Cells<'a> {
             Values::Json(values) => {
                 let text = values.value(row);
                 if !self.binary_json {
-                    return Ok(quoted(text.as_bytes(), style, out));
+                    quoted(text.as_bytes(), style, out);
+                    return Ok(());
                 }
                 self.rounded += u64::from(json::rounds(text));
                 match json::without_halves(text) {
