@@ -40,7 +40,9 @@ pub enum Write {
     /// The rows are changes, each with its operation ([`crate::Ops::Each`]), told apart by
     /// key. Within a part each key occurs once. `finish` applies the parts in the order of
     /// their ids, all in one step: inserts and updates put the row as it is now whether or
-    /// not it is there, but for the values that it keeps ([`Batch::kept`]).
+    /// not it is there, but for the values that it keeps ([`Batch::kept`]). Counts are those
+    /// of the parts, one after the other; a delete of a key that is not there counts as
+    /// nothing.
     Changes { deletes: Deletes },
 }
 
@@ -113,6 +115,8 @@ pub struct Outcome {
     pub deleted: u64,
     /// Rows that arrived and were there already, value for value.
     pub unchanged: u64,
+    /// What had to be done to values that could not be told before the last step.
+    pub notes: Vec<Note>,
     /// Another attempt had finished this load before.
     pub repeated: bool,
     /// Where the rows are now, for people (`schema.table`, a path).

@@ -11,6 +11,7 @@ pub mod destination;
 pub mod error;
 pub mod form;
 pub mod naming;
+pub mod operations;
 pub mod query;
 pub mod schema;
 pub mod secret;

@@ -6,6 +6,7 @@
     reason = "tables of cases; processes that talk over pipes"
 )]
 
+mod changes;
 mod checks;
 mod child;
 mod crash;

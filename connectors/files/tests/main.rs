@@ -2,6 +2,7 @@
 
 #![allow(clippy::type_complexity, reason = "tables of cases")]
 
+mod changes;
 mod csv_files;
 mod csv_url;
 mod failures;

@@ -5,10 +5,11 @@ mod explain;
 mod tls;
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -19,7 +20,9 @@ use tideway_core::{
     naming::NamePolicy,
 };
 use tokio::task::AbortHandle;
-use tokio_postgres::{Client, NoTls, config::SslMode as DriverMode, tls::MakeTlsConnect};
+use tokio_postgres::{
+    Client, NoTls, Statement, config::SslMode as DriverMode, tls::MakeTlsConnect,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::explain::explain;
@@ -33,6 +36,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const NAMES: NamePolicy = NamePolicy::new(63, false);
 /// Sessions at once; servers often allow a hundred to all clients together.
 const LANES: usize = 8;
+/// Sessions that are kept for whoever asks next: what a load of changes needs at once.
+const SPARES: usize = 3;
+/// Statements that a session keeps prepared.
+const STATEMENTS: usize = 64;
 
 /// Makes every session alike, whatever the role's or the database's own settings are, so
 /// that text forms are unambiguous, names mean what they say and nothing is cut off.
@@ -55,14 +62,17 @@ pub struct Postgres {
     /// `None` where sslmode is `disable`.
     tls: Option<MakeRustlsConnect>,
     capabilities: Capabilities,
-    /// The session that showed that the settings work, for whoever asks first.
-    spare: Arc<Mutex<Option<Session>>>,
+    /// Sessions for whoever asks next, among them the one that showed that the settings work.
+    spares: Arc<Mutex<Vec<Session>>>,
+    /// When the ledgers of schemas were last swept.
+    pub(crate) swept: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// One session at the server. Dropping it ends the session after the statement that runs.
 pub struct Session {
     client: Client,
     driver: AbortHandle,
+    prepared: Mutex<HashMap<String, Statement>>,
     /// `server_version_num`: 150018 is 15.18.
     pub version: u32,
 }
@@ -71,6 +81,21 @@ impl Session {
     /// Ends the session at once, in the middle of whatever the server is sending.
     pub fn hang_up(&self) {
         self.driver.abort();
+    }
+
+    /// The statement, prepared once in the life of the session. For the few that come again
+    /// and again.
+    pub async fn statement(&self, sql: &str) -> Result<Statement> {
+        if let Some(statement) = unbroken(&self.prepared).get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await.map_err(explain)?;
+        let mut prepared = unbroken(&self.prepared);
+        if prepared.len() >= STATEMENTS {
+            prepared.clear();
+        }
+        prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
     }
 
     /// Runs statements without parameters and results.
@@ -139,7 +164,8 @@ impl Postgres {
                 modes: &WriteMode::ALL,
                 names: NAMES,
             },
-            spare: Arc::default(),
+            spares: Arc::default(),
+            swept: Arc::default(),
         })
     }
 
@@ -149,24 +175,25 @@ impl Postgres {
     /// `Unavailable` or `Timeout` where the server cannot be reached, `Auth`, `Missing`
     /// (database), `RateLimited` (too many connections), `Config` (TLS); each names its field.
     pub async fn client(&self) -> Result<Session> {
-        let spare = self.spare().take();
-        if let Some(session) = spare
-            && !session.is_closed()
-        {
-            return Ok(session);
+        while let Some(session) = self.spare() {
+            if !session.is_closed() {
+                return Ok(session);
+            }
         }
         let opened = tokio::time::timeout(PATIENCE, self.sign_in()).await;
         opened.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
+    /// Keeps a session that has no transaction open.
     pub(crate) fn keep(&self, session: Session) {
-        *self.spare() = Some(session);
+        let mut spares = unbroken(&self.spares);
+        if spares.len() < SPARES {
+            spares.push(session);
+        }
     }
 
-    fn spare(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
-        self.spare
-            .lock()
-            .unwrap_or_else(|broken| broken.into_inner())
+    fn spare(&self) -> Option<Session> {
+        unbroken(&self.spares).pop()
     }
 
     fn no_answer(&self) -> Error {
@@ -209,6 +236,7 @@ impl Postgres {
         let session = Session {
             client,
             driver: driver.abort_handle(),
+            prepared: Mutex::default(),
             version: 0,
         };
         let version = session.settle().await?;
@@ -227,6 +255,11 @@ impl Postgres {
         }
         Ok(addresses)
     }
+}
+
+/// What is held in there is whole whatever became of who held it last.
+pub(crate) fn unbroken<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(|broken| broken.into_inner())
 }
 
 impl Session {

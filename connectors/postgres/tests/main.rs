@@ -15,6 +15,8 @@ mod read_snapshot;
 mod read_tls;
 mod read_tracking;
 mod read_types;
+mod write_changes;
+mod write_changes_model;
 mod write_evolution;
 mod write_modes;
 mod write_resume;

@@ -238,6 +238,7 @@ pub fn did(inserted: u64, updated: u64, deleted: u64, unchanged: u64) -> Outcome
         updated,
         deleted,
         unchanged,
+        notes: Vec::new(),
         repeated: false,
         place: "shop.people".into(),
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::type_complexity, reason = "tables of cases")]
 
+mod changes;
+mod changes_model;
 mod check;
 mod crash;
 mod discovery;

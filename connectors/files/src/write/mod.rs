@@ -11,12 +11,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use tideway_core::{
-    Batch, Error, Ops, Result,
+    Batch, Column, Error, Result,
     destination::{Accepted, Durable, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
 };
 
 use self::{
+    merge::{KEPT, OP, change_columns},
     part::PartWriter,
     shape::{Shaper, evolve, key_places},
     staging::{Receipt, receipts, sweep},
@@ -47,8 +48,16 @@ pub struct FileLoad {
 
 pub async fn begin(place: Place, default_format: Format, load: Load) -> Result<Box<dyn TableLoad>> {
     let options: DestinationOptions = form::parse(&load.options)?;
-    if matches!(load.write, Write::Merge { .. }) {
+    if matches!(load.write, Write::Merge { .. } | Write::Changes { .. }) {
         key_places(&load)?;
+    }
+    let is_ours = |column: &&Column| [OP, KEPT].contains(&column.name.as_str());
+    if let Some(column) = load.target.columns.iter().find(is_ours) {
+        return Err(Error::config(format!(
+            "a column of {} cannot be called {}: the name is kept for bookkeeping",
+            load.target.name, column.name
+        ))
+        .hint("give the field another output name, or leave it out"));
     }
     let target = Target::new(place, &options, &load)?;
     let before = read_manifest(&target).await?;
@@ -127,6 +136,17 @@ impl FileLoad {
     /// staged in the format that keeps every type.
     fn staged_spec(&self) -> FileSpec {
         match self.load.write {
+            Write::Changes { .. } => FileSpec {
+                format: Format::Parquet,
+                compression: None,
+                columns: self
+                    .spec
+                    .columns
+                    .iter()
+                    .cloned()
+                    .chain(change_columns())
+                    .collect(),
+            },
             Write::Merge { .. } if self.spec.format != Format::Parquet => FileSpec {
                 format: Format::Parquet,
                 compression: None,
@@ -184,10 +204,6 @@ struct FileLane {
 #[async_trait]
 impl Lane for FileLane {
     async fn write(&mut self, batch: Batch) -> Result<Accepted> {
-        if !matches!(batch.ops, Ops::Rows) {
-            return Err(Error::unsupported("changes cannot be written to files yet")
-                .hint("run the sync without change streams"));
-        }
         let count = batch.row_count() as u64;
         let shaper = self.shaper.clone();
         let notes = self.writer.write(move || shaper.shape(&batch)).await?;

@@ -25,7 +25,7 @@ use tideway_core::{
 
 use super::{
     FileLoad,
-    merge::{MOST_KEYS, Merge, Merged},
+    merge::{Located, MOST_KEYS, Merge, Merged, add_note},
     part::PartWriter,
     staging::receipts,
 };
@@ -64,9 +64,13 @@ impl FileLoad {
         {
             return self.repeated(manifest).await;
         }
-        if before.as_ref().map(|manifest| &manifest.columns)
-            != self.before.as_ref().map(|manifest| &manifest.columns)
-        {
+        let columns = before.as_ref().map(|manifest| manifest.columns.as_slice());
+        let seen = self
+            .before
+            .as_ref()
+            .map(|manifest| manifest.columns.as_slice());
+        // Another load of the same stream may have brought the very same columns.
+        if columns != seen && columns != Some(&*self.spec.columns) {
             return Err(self.overtaken());
         }
         let mut plan = self.plan(before.as_ref()).await?;
@@ -100,6 +104,9 @@ impl FileLoad {
     }
 
     async fn plan(&self, before: Option<&Manifest>) -> Result<Plan> {
+        if let Write::Changes { deletes } = self.load.write {
+            return self.plan_changes(before, deletes).await;
+        }
         let receipts = receipts(&self.target).await?;
         let staged: Vec<PartFile> = receipts
             .into_iter()
@@ -141,9 +148,61 @@ impl FileLoad {
                 updated: merged.updated,
                 deleted: merged.deleted,
                 unchanged: merged.unchanged,
-                repeated: false,
                 place,
+                ..Outcome::default()
             },
+            unique: true,
+        })
+    }
+
+    /// Merges the parts in the order of their ids, as many at once as have no key in
+    /// common.
+    async fn plan_changes(&self, before: Option<&Manifest>, deletes: Deletes) -> Result<Plan> {
+        let retains = self.load.disposition == Disposition::Retain;
+        let old = before.filter(|_| retains);
+        let original: Vec<PartFile> = old.map(|m| m.files.clone()).unwrap_or_default();
+        let mut old = self.located(original.clone(), &self.target.folder).await?;
+        let mut receipts = receipts(&self.target).await?;
+        receipts.sort_by(|left, right| left.part.cmp(&right.part));
+        let mut parts = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            let files = receipt.files.into_iter().filter(|file| file.rows > 0);
+            parts.push(self.located(files.collect(), &self.target.staging).await?);
+        }
+        let mut outcome = Outcome {
+            place: self.target.shown(),
+            ..Outcome::default()
+        };
+        while !parts.is_empty() {
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let _guard = CancelOnDrop(cancelled.clone());
+            let mut merge = Merge {
+                changes: true,
+                ..self.merge_of(Vec::new(), old.clone(), false, deletes, cancelled)
+            };
+            let (rest, merged) = blocking(move || {
+                let rest = parts.split_off(merge.first_apart(&parts)?);
+                merge.staged = parts.into_iter().flatten().collect();
+                Ok((rest, merge.run()?))
+            })
+            .await?;
+            parts = rest;
+            outcome.inserted += merged.inserted;
+            outcome.updated += merged.updated;
+            outcome.deleted += merged.deleted;
+            outcome.unchanged += merged.unchanged;
+            for note in merged.notes {
+                add_note(&mut outcome.notes, note);
+            }
+            old.retain(|(file, _)| merged.kept.contains(file));
+            old.extend(self.located(merged.written, &self.target.staging).await?);
+        }
+        let files = old.into_iter().map(|(file, _)| file);
+        let (kept, new) = files.partition(|file| original.contains(file));
+        Ok(Plan {
+            new,
+            kept,
+            outcome,
             unique: true,
         })
     }
@@ -156,9 +215,24 @@ impl FileLoad {
         deletes: Deletes,
     ) -> Result<Merged> {
         let cancelled = Arc::new(AtomicBool::new(false));
-        let merge = Merge {
-            staged: self.located(staged, &self.target.staging).await?,
-            old: self.located(old, &self.target.folder).await?,
+        let _guard = CancelOnDrop(cancelled.clone());
+        let staged = self.located(staged, &self.target.staging).await?;
+        let old = self.located(old, &self.target.folder).await?;
+        let merge = self.merge_of(staged, old, complete, deletes, cancelled);
+        blocking(move || merge.run()).await
+    }
+
+    fn merge_of(
+        &self,
+        staged: Vec<Located>,
+        old: Vec<Located>,
+        complete: bool,
+        deletes: Deletes,
+        cancelled: Arc<AtomicBool>,
+    ) -> Merge {
+        Merge {
+            staged,
+            old,
             target: self.target.clone(),
             spec: self.spec.clone(),
             key: self.load.target.key.clone(),
@@ -170,14 +244,13 @@ impl FileLoad {
                 .map(|column| column.name.clone())
                 .collect(),
             complete,
+            changes: false,
             deletes,
             record_timestamps: self.load.record_timestamps,
             now: self.now,
             most_keys: MOST_KEYS,
-            cancelled: cancelled.clone(),
-        };
-        let _guard = CancelOnDrop(cancelled);
-        blocking(move || merge.run()).await
+            cancelled,
+        }
     }
 
     /// The versions of files as they are now.

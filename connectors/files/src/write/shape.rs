@@ -4,23 +4,25 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Int16Array, RecordBatch, StringArray, TimestampMicrosecondArray,
     builder::StringBuilder,
     cast::AsArray,
     new_null_array,
     types::{Date32Type, TimestampMicrosecondType},
 };
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use arrow_select::{filter::filter_record_batch, nullif::nullif};
 use tideway_core::{
-    Batch, Column, Error, LogicalType, Note, Result,
+    Batch, Column, Error, LogicalType, Note, Ops, Result,
     destination::{
         CREATED_AT, DELETED_AT, Deletes, Disposition, Load, SchemaChange, UPDATED_AT, Write,
     },
+    operations::Operations,
     schema::arrow_schema,
     types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
+use super::merge::{KEPT, OP, change_columns};
 use crate::{
     format::{Format, json::one_line},
     manifest::Manifest,
@@ -66,6 +68,8 @@ pub fn evolve(existing: Option<&Manifest>, load: &Load) -> (Vec<Column>, Vec<Sch
         Write::Merge {
             deletes: Deletes::Soft,
             ..
+        } | Write::Changes {
+            deletes: Deletes::Soft
         }
     );
     let system = [
@@ -94,6 +98,7 @@ pub struct Shaper {
     schema: SchemaRef,
     /// Places of the key columns among those of the load, if rows are told apart by them.
     key: Vec<usize>,
+    changes: bool,
     one_line: bool,
     /// Microseconds since 1970.
     now: i64,
@@ -104,8 +109,12 @@ impl Shaper {
         let place = |name: &str| load.target.columns.iter().position(|c| c.name == name);
         let stamped =
             |name: &str| load.record_timestamps && [CREATED_AT, UPDATED_AT].contains(&name);
+        // Behind the columns of the load stand what changes have besides.
+        let brought = load.target.columns.len();
         let sources = columns.iter().map(|column| {
             let from = match place(&column.name) {
+                None if column.name == OP => From::Load(brought, LogicalType::Int16),
+                None if column.name == KEPT => From::Load(brought + 1, LogicalType::Text),
                 Some(index) => From::Load(index, load.target.columns[index].logical),
                 None if stamped(&column.name) => From::Now,
                 None => From::Nowhere,
@@ -113,13 +122,15 @@ impl Shaper {
             (column.clone(), from)
         });
         let key = match load.write {
-            Write::Merge { .. } => key_places(load)?,
+            Write::Merge { .. } | Write::Changes { .. } => key_places(load)?,
             _ => Vec::new(),
         };
+        let changes = matches!(load.write, Write::Changes { .. });
         Ok(Shaper {
             columns: sources.collect(),
             schema: arrow_schema(columns),
             key,
+            changes,
             one_line: format == Format::Json,
             now,
         })
@@ -127,7 +138,14 @@ impl Shaper {
 
     pub fn shape(&self, batch: &Batch) -> Result<(RecordBatch, Vec<Note>)> {
         let mut notes = Vec::new();
-        let rows = self.with_keys(&batch.rows, &mut notes)?;
+        let rows = match (self.changes, &batch.ops) {
+            (true, _) => self.with_operations(batch)?,
+            (false, Ops::Rows) => batch.rows.clone(),
+            (false, Ops::Each(_)) => {
+                return Err(Error::bug("changes arrived for a load of whole rows"));
+            }
+        };
+        let rows = self.with_keys(&rows, &mut notes)?;
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (column, from) in &self.columns {
             arrays.push(match from {
@@ -153,6 +171,35 @@ impl Shaper {
         }
         let rows = RecordBatch::try_new(self.schema.clone(), arrays).map_err(bug)?;
         Ok((rows, notes))
+    }
+
+    /// Changes with their operations in columns, and without the values that they do not
+    /// tell.
+    fn with_operations(&self, batch: &Batch) -> Result<RecordBatch> {
+        let operations = Operations::of(batch, &self.key)?;
+        let numbers = || 0..batch.row_count();
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(batch.rows.num_columns() + 2);
+        for (index, array) in batch.rows.columns().iter().enumerate() {
+            let lacks = |row| Some(operations.lacks(row, index));
+            let lacking: BooleanArray = numbers().map(lacks).collect();
+            arrays.push(match lacking.true_count() {
+                0 => array.clone(),
+                _ => nullif(array, &lacking).map_err(bug)?,
+            });
+        }
+        let codes = numbers().map(|row| i16::from(operations.code(row)));
+        arrays.push(Arc::new(Int16Array::from_iter_values(codes)));
+        let kept = numbers().map(|row| operations.kept(row));
+        arrays.push(Arc::new(kept.collect::<StringArray>()));
+        let schema = batch.rows.schema();
+        let mut fields: Vec<Field> = schema
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true))
+            .collect();
+        let more = change_columns();
+        fields.extend(more.map(|column| Field::new(column.name, column.logical.arrow(), true)));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(bug)
     }
 
     /// Rows without a key cannot be merged: nothing tells them from others.

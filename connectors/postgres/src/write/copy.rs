@@ -10,13 +10,14 @@ use arrow_buffer::NullBuffer;
 use bytes::{BufMut, BytesMut};
 use tideway_core::{
     Column, Error, LogicalType, Note, Result,
+    operations::Operations,
     types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use super::{
     interval::{self, Interval, Parsed},
     numeric::{self, Scale},
-    text,
+    operations, text,
 };
 
 /// What stands before the first row: the signature, no flags, no extension.
@@ -85,6 +86,8 @@ impl Encoder {
             .collect::<Result<_>>()?;
         Ok(Rows {
             columns,
+            operations: None,
+            left_out: Vec::new(),
             next: 0,
             count: batch.num_rows(),
         })
@@ -94,21 +97,43 @@ impl Encoder {
 /// Rows of a batch, of which the first `next` have been encoded.
 pub struct Rows<'a> {
     columns: Vec<Cells<'a>>,
+    operations: Option<Operations<'a>>,
+    /// Numbers of rows that are not encoded, in order.
+    left_out: Vec<usize>,
     next: usize,
     count: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Leaves these rows out, whose numbers are in order.
+    pub fn without(self, left_out: Vec<usize>) -> Self {
+        Rows { left_out, ..self }
+    }
+
+    /// Puts each row's operation around its values.
+    pub fn with(self, operations: Operations<'a>) -> Self {
+        let operations = Some(operations);
+        Rows { operations, ..self }
+    }
 }
 
 impl Rows<'_> {
     /// Puts rows until `out` holds `enough` bytes or none is left, and says whether some
     /// are left. A single row may be larger than that.
     pub fn encode(&mut self, out: &mut BytesMut, enough: usize) -> Result<bool> {
-        let width = (self.columns.len() as i16).to_be_bytes();
+        let around = if self.operations.is_some() { 2 } else { 0 };
+        let width = (self.columns.len() as i16 + around).to_be_bytes();
         while self.next < self.count && out.len() < enough {
-            out.put_slice(&width);
-            for cells in &mut self.columns {
-                cells.put(self.next, out)?;
-            }
+            let row = self.next;
             self.next += 1;
+            if self.left_out.binary_search(&row).is_ok() {
+                continue;
+            }
+            out.put_slice(&width);
+            match &self.operations {
+                None => put_row(&mut self.columns, row, out)?,
+                Some(operations) => put_change(&mut self.columns, operations, row, out)?,
+            }
         }
         Ok(self.next < self.count)
     }
@@ -117,6 +142,28 @@ impl Rows<'_> {
     pub fn notes(&self) -> Vec<Note> {
         self.columns.iter().flat_map(Cells::notes).collect()
     }
+}
+
+#[inline]
+fn put_row(columns: &mut [Cells<'_>], row: usize, out: &mut BytesMut) -> Result<()> {
+    columns.iter_mut().try_for_each(|cells| cells.put(row, out))
+}
+
+fn put_change(
+    columns: &mut [Cells<'_>],
+    changes: &Operations<'_>,
+    row: usize,
+    out: &mut BytesMut,
+) -> Result<()> {
+    operations::put_code(changes, row, out);
+    for (at, cells) in columns.iter_mut().enumerate() {
+        match changes.lacks(row, at) {
+            true => out.put_slice(&NULL),
+            false => cells.put(row, out)?,
+        }
+    }
+    operations::put_kept(changes, columns.len(), row, out);
+    Ok(())
 }
 
 /// The cells of one column in one batch.

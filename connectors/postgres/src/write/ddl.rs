@@ -1,10 +1,11 @@
 //! Tables as they are at the server and as we make them.
 
+use futures::future::try_join;
 use tideway_core::{
     Column, Error, LogicalType, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
 };
-use tokio_postgres::{GenericClient, Row, Transaction, error::SqlState};
+use tokio_postgres::{GenericClient, Row, ToStatement, Transaction, error::SqlState, types::ToSql};
 
 use crate::{
     connect::explain,
@@ -120,15 +121,44 @@ FROM pg_catalog.pg_attribute a \
 LEFT JOIN bases b ON b.domain = a.atttypid \
 JOIN pg_catalog.pg_type t ON t.oid = COALESCE(b.base, a.atttypid) \
 LEFT JOIN pg_catalog.pg_constraint k ON k.conrelid = a.attrelid AND k.contype = 'p' \
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+WHERE a.attrelid = (SELECT c.oid FROM pg_catalog.pg_class c \
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+WHERE n.nspname = $1 AND c.relname = $2) \
+AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// The queries that describe a table.
+pub fn describing() -> [String; 2] {
+    let columns = format!("WITH RECURSIVE {DOMAINS} {COLUMNS}");
+    [TABLE.to_owned(), columns]
+}
 
 /// The table at that place, if there is one.
 ///
 /// # Errors
 /// `Conflict` where the name belongs to a view or the like.
 pub async fn describe<C: GenericClient>(client: &C, place: &Place) -> Result<Option<Described>> {
-    let found = client.query_opt(TABLE, &[&place.schema, &place.name]).await;
-    let Some(row) = found.map_err(explain)? else {
+    let [table, columns] = describing();
+    describe_by(client, place, table.as_str(), columns.as_str()).await
+}
+
+/// The same by statements that are prepared perhaps, in one round trip then.
+pub async fn describe_by<C, T>(
+    client: &C,
+    place: &Place,
+    table: &T,
+    columns: &T,
+) -> Result<Option<Described>>
+where
+    C: GenericClient,
+    T: ?Sized + ToStatement + Sync + Send,
+{
+    let Place { schema, name } = place;
+    let names: &[&(dyn ToSql + Sync)] = &[schema, name];
+    let found = client.query_opt(table, names);
+    let (found, columns) = try_join(found, client.query(columns, names))
+        .await
+        .map_err(explain)?;
+    let Some(row) = found else {
         return Ok(None);
     };
     let mut described = Described {
@@ -144,12 +174,7 @@ pub async fn describe<C: GenericClient>(client: &C, place: &Place) -> Result<Opt
                 .hint("give the table another output name, or drop what has its name"),
         );
     }
-    let sql = format!("WITH RECURSIVE {DOMAINS} {COLUMNS}");
-    let rows = client
-        .query(&sql, &[&described.oid])
-        .await
-        .map_err(explain)?;
-    let columns = rows.iter().map(described_column);
+    let columns = columns.iter().map(described_column);
     described.columns = columns.collect::<Result<_, _>>().map_err(explain)?;
     Ok(Some(described))
 }
@@ -208,6 +233,8 @@ pub fn system_columns(load: &Load) -> Vec<&'static str> {
         Write::Merge {
             deletes: Deletes::Soft,
             ..
+        } | Write::Changes {
+            deletes: Deletes::Soft
         }
     );
     let mut names = Vec::new();
@@ -243,27 +270,31 @@ pub fn declaration(column: &Column) -> String {
     format!("{} {}", ident(&column.name), types::ddl(column.logical))
 }
 
-/// What a staging table for these columns is known by to a later attempt.
-fn fingerprint(columns: &[Column]) -> String {
-    list(columns.iter().map(declaration))
+/// Columns of a staging table of changes: the code of the operation, and a bit for each
+/// data column that says that the row keeps what it has there; null where it keeps nothing.
+pub const OP: &str = "_tideway_op";
+pub const KEPT: &str = "_tideway_kept";
+
+/// The columns of the load's staging table, by which it is known to a later attempt.
+fn stage_columns(load: &Load) -> String {
+    let data = list(load.target.columns.iter().map(declaration));
+    match load.write {
+        Write::Changes { .. } => format!("{OP} int2, {data}, {KEPT} varbit"),
+        _ => data,
+    }
 }
 
 /// Whether an earlier attempt made this staging table for the very same columns.
-pub fn is_laid_out(stage: &Described, columns: &[Column]) -> bool {
-    stage.comment.as_deref() == Some(fingerprint(columns).as_str())
+pub fn is_laid_out(stage: &Described, load: &Load) -> bool {
+    stage.comment.as_deref() == Some(stage_columns(load).as_str())
 }
 
-/// Makes the staging table. It has no system columns and no indexes: both come for a
-/// fraction of the cost once all rows are there.
-pub async fn create_stage(
-    client: &Transaction<'_>,
-    stage: &Place,
-    columns: &[Column],
-) -> Result<()> {
-    let columns = fingerprint(columns);
+/// What makes the load's staging table. It has no system columns and no indexes: both come
+/// for a fraction of the cost once all rows are there.
+pub fn stage_sql(load: &Load, stage: &Place) -> String {
+    let columns = stage_columns(load);
     let (name, comment) = (stage.sql(), literal(&columns));
-    let sql = format!("CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}");
-    client.batch_execute(&sql).await.map_err(explain)
+    format!("CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}")
 }
 
 /// Whether a table, index, view or the like has this name.

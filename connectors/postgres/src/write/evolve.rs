@@ -4,7 +4,7 @@ use tideway_core::{
     Column, Error, LogicalType, Result,
     destination::{Load, SchemaChange, Write},
 };
-use tokio_postgres::Transaction;
+use tokio_postgres::{GenericClient, Transaction};
 
 use crate::{connect::explain, sql::ident, types};
 
@@ -25,6 +25,10 @@ pub struct Evolution {
 }
 
 impl Evolution {
+    pub fn is_needed(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     fn push(&mut self, action: String, change: String) {
         self.actions.push(action);
         self.changes.push(SchemaChange(change));
@@ -232,6 +236,22 @@ AND (SELECT count(*) FROM pg_catalog.unnest((i.indkey::int2[])[0:$3::int - 1]) k
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k \
 WHERE a.attname = ANY ($2::text[])) = $3::int LIMIT 1";
 
+/// Whether rows are found by their key without reading the table.
+pub async fn finds_by_key<C: GenericClient>(
+    client: &C,
+    target: &Described,
+    key: &[String],
+) -> Result<bool> {
+    if target.in_key(key) {
+        return Ok(true);
+    }
+    let columns = i32::try_from(key.len()).unwrap_or(i32::MAX);
+    let found = client
+        .query_opt(KEY_INDEX, &[&target.oid, &key, &columns])
+        .await;
+    Ok(found.map_err(explain)?.is_some())
+}
+
 /// Gives a target that is merged into an index on the key, where it has none.
 pub async fn index_key(
     transaction: &Transaction<'_>,
@@ -240,14 +260,8 @@ pub async fn index_key(
     load: &Load,
 ) -> Result<Option<SchemaChange>> {
     let key = &load.target.key;
-    if !matches!(load.write, Write::Merge { .. }) || target.in_key(key) {
-        return Ok(None);
-    }
-    let columns = i32::try_from(key.len()).unwrap_or(i32::MAX);
-    let found = transaction
-        .query_opt(KEY_INDEX, &[&target.oid, key, &columns])
-        .await;
-    if found.map_err(explain)?.is_some() {
+    let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
+    if !by_key || finds_by_key(transaction, target, key).await? {
         return Ok(None);
     }
     let name = ident(&format!("{OWN_PREFIX}key_{}", target.oid));
@@ -265,8 +279,8 @@ pub async fn index_key(
 }
 
 impl Described {
-    /// Whether these columns are the primary key's.
-    fn in_key(&self, key: &[String]) -> bool {
+    /// Whether the primary key's columns are among these.
+    pub fn in_key(&self, key: &[String]) -> bool {
         let mut of_key = self.columns.iter().filter(|column| column.in_key);
         self.key_name.is_some() && of_key.all(|column| key.contains(&column.name))
     }

@@ -13,6 +13,7 @@ use crate::{
 };
 
 use super::{
+    changes,
     ddl::{
         self, Described, Fills, OWN_PREFIX, Place, describe, idents, is_taken, list, system_columns,
     },
@@ -40,7 +41,13 @@ pub async fn finish(
     place: &Place,
     in_place: bool,
 ) -> Result<Outcome> {
-    let error = match attempt(session, load, place, in_place).await {
+    let attempt = match load.write {
+        Write::Changes { deletes } => {
+            changes::finish(session, load, place, deletes, in_place).await
+        }
+        _ => attempt(session, load, place, in_place).await,
+    };
+    let error = match attempt {
         Ok(outcome) => {
             return Ok(Outcome {
                 place: place.to_string(),
@@ -206,7 +213,7 @@ fn is_stamp(name: &str) -> bool {
 }
 
 /// Tries to drop the target; fails where views or foreign keys depend on it.
-async fn drop_target(transaction: &mut Transaction<'_>, place: &Place) -> Result<bool> {
+pub async fn drop_target(transaction: &mut Transaction<'_>, place: &Place) -> Result<bool> {
     let attempt = transaction.transaction().await.map_err(explain)?;
     match attempt
         .batch_execute(&format!("DROP TABLE {}", place.sql()))
@@ -258,6 +265,27 @@ async fn rename_key(transaction: &Transaction<'_>, load: &Load, place: &Place) -
     transaction.batch_execute(&sql).await.map_err(explain)
 }
 
+/// The target with everything that the load needs. `begin` has done this already, unless
+/// the table came or changed meanwhile.
+pub async fn ensure_shape(
+    transaction: &mut Transaction<'_>,
+    load: &Load,
+    place: &Place,
+    target: Described,
+) -> Result<Described> {
+    let evolution = evolve::evolution(&target, load)?;
+    if !evolution.is_needed() {
+        return Ok(target);
+    }
+    evolve::apply(transaction, place, &evolution).await?;
+    let made = describe(transaction, place).await?;
+    made.ok_or_else(|| {
+        Error::drift(format!(
+            "{place} was dropped by someone while it was loaded"
+        ))
+    })
+}
+
 async fn move_in(
     transaction: &mut Transaction<'_>,
     load: &Load,
@@ -270,10 +298,7 @@ async fn move_in(
         ))
     };
     let target = describe(transaction, place).await?.ok_or_else(missing)?;
-    // `begin` has done this already, unless the table came or changed meanwhile.
-    let evolution = evolve::evolution(&target, load)?;
-    evolve::apply(transaction, place, &evolution).await?;
-    let target = describe(transaction, place).await?.ok_or_else(missing)?;
+    let target = ensure_shape(transaction, load, place, target).await?;
     let moving = Moving::new(load, place, &target)?;
     let stage = place.stage(&load.id).sql();
     if matches!(load.write, Write::Merge { .. }) {

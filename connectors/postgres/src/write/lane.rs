@@ -5,18 +5,22 @@ use std::{pin::Pin, sync::Arc};
 use arrow_array::{Array, RecordBatch};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures::SinkExt;
+use futures::{SinkExt, future::try_join};
 use tideway_core::{
     Batch, Error, Note, Ops, Result,
     destination::{Accepted, Durable, Lane, Load, Write},
+    operations::Operations,
 };
 use tokio_postgres::{CopyInSink, Statement};
 
-use crate::connect::{Session, explain};
+use crate::{
+    connect::{Postgres, Session, explain},
+    sql::ident,
+};
 
 use super::{
     copy::{Encoder, HEADER, TRAILER},
-    ddl::{Place, idents},
+    ddl::{KEPT, OP, Place, list},
     ledger::Ledger,
     transaction,
 };
@@ -27,7 +31,9 @@ const CHUNK: usize = 512 << 10;
 const MESSAGE: usize = 1 << 20;
 
 pub struct PostgresLane {
-    session: Session,
+    postgres: Postgres,
+    /// Gone only when the lane is.
+    session: Option<Session>,
     load: Arc<Load>,
     place: Place,
     encoder: Encoder,
@@ -46,31 +52,47 @@ enum Part {
     None,
     Open {
         sink: Sink,
-        rows: u64,
+        rows: Counts,
     },
     /// A write failed and undid the rows before it as well.
     Broken,
 }
 
+/// Rows of a part: those that came, and those of them that are staged.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    came: u64,
+    staged: u64,
+}
+
 impl PostgresLane {
-    pub async fn open(session: Session, load: Arc<Load>, place: &Place) -> Result<PostgresLane> {
+    pub async fn open(postgres: Postgres, load: Arc<Load>, place: &Place) -> Result<PostgresLane> {
+        let session = postgres.client().await?;
         let columns = &load.target.columns;
+        let data = columns.iter().map(|column| ident(&column.name));
+        let names = match load.write {
+            Write::Changes { .. } => {
+                let first = std::iter::once(OP.to_owned());
+                list(first.chain(data).chain([KEPT.to_owned()]))
+            }
+            _ => list(data),
+        };
         let copy = format!(
-            "COPY {} ({}) FROM STDIN (FORMAT binary)",
+            "COPY {} ({names}) FROM STDIN (FORMAT binary)",
             place.stage(&load.id).sql(),
-            idents(columns.iter().map(|column| &column.name))
         );
-        let copy = session.prepare(&copy).await.map_err(explain)?;
+        let copy = async { session.prepare(&copy).await.map_err(explain) };
         let record = Ledger::beside(place).record_sql();
-        let record = session.prepare(&record).await.map_err(explain)?;
+        let (copy, record) = try_join(copy, session.statement(&record)).await?;
         let in_key = |name| load.target.key.contains(name);
-        let merged = matches!(load.write, Write::Merge { .. });
+        let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
         let key = (0..columns.len()).filter(|at| columns.get(*at).is_some_and(|c| in_key(&c.name)));
         Ok(PostgresLane {
-            key: key.filter(|_| merged).collect(),
+            key: key.filter(|_| by_key).collect(),
             encoder: Encoder::new(columns),
             place: place.clone(),
-            session,
+            session: Some(session),
+            postgres,
             load,
             copy,
             record,
@@ -79,24 +101,39 @@ impl PostgresLane {
         })
     }
 
+    fn session(&self) -> Result<&Session> {
+        let gone = || Error::bug("a lane has no session");
+        self.session.as_ref().ok_or_else(gone)
+    }
+
     /// The open part, or a new one; broken until it is put back.
-    async fn take_part(&mut self) -> Result<(Sink, u64)> {
+    async fn take_part(&mut self) -> Result<(Sink, Counts)> {
         match std::mem::replace(&mut self.part, Part::Broken) {
             Part::Open { sink, rows } => Ok((sink, rows)),
             Part::Broken => Err(Error::bug("a part goes on after a write of it failed")),
             Part::None => {
-                transaction::begin_by_hand(&self.session).await?;
-                let sink = self.session.copy_in(&self.copy).await.map_err(explain)?;
+                let session = self.session()?;
+                let copy = async { session.copy_in(&self.copy).await.map_err(explain) };
+                let begun = try_join(transaction::begin_by_hand(session), copy).await;
+                let ((), sink) = begun?;
                 self.buffer.clear();
                 self.buffer.extend_from_slice(HEADER);
-                Ok((Box::pin(sink), 0))
+                Ok((Box::pin(sink), Counts::default()))
             }
         }
     }
 
     /// Encodes all rows of a batch, sending what comes together.
-    async fn send_rows(&mut self, sink: &mut Sink, rows: &RecordBatch) -> Result<Vec<Note>> {
-        let mut rows = self.encoder.rows(rows)?;
+    async fn send_rows(
+        &mut self,
+        sink: &mut Sink,
+        batch: &Batch,
+        left_out: Vec<usize>,
+    ) -> Result<Vec<Note>> {
+        let mut rows = self.encoder.rows(&batch.rows)?.without(left_out);
+        if let Write::Changes { .. } = self.load.write {
+            rows = rows.with(Operations::of(batch, &self.key)?);
+        }
         loop {
             self.buffer
                 .reserve(CHUNK + CHUNK / 8 - self.buffer.len().min(CHUNK));
@@ -136,18 +173,14 @@ impl PostgresLane {
         }
     }
 
-    /// Rows that are staged like all others, but cannot be merged.
-    fn keyless(&self, rows: &RecordBatch) -> Option<Note> {
+    /// Numbers of the rows that cannot be merged, for they have no key.
+    fn keyless(&self, rows: &RecordBatch) -> Vec<usize> {
         let columns = || self.key.iter().filter_map(|at| rows.columns().get(*at));
         if columns().all(|column| column.null_count() == 0) {
-            return None;
+            return Vec::new();
         }
         let without = |row: &usize| columns().any(|column| column.is_null(*row));
-        Some(Note {
-            column: self.load.target.key.join(", "),
-            what: "row without a key not written".to_owned(),
-            rows: (0..rows.num_rows()).filter(without).count() as u64,
-        })
+        (0..rows.num_rows()).filter(without).collect()
     }
 }
 
@@ -162,40 +195,53 @@ async fn send(sink: &mut Sink, mut bytes: Bytes) -> Result<()> {
 #[async_trait]
 impl Lane for PostgresLane {
     async fn write(&mut self, batch: Batch) -> Result<Accepted> {
-        if let Ops::Each(_) = batch.ops {
-            return Err(Error::unsupported(
-                "PostgreSQL cannot take a change stream yet",
-            ));
+        let changes = matches!(self.load.write, Write::Changes { .. });
+        if !changes && matches!(batch.ops, Ops::Each(_)) {
+            return Err(Error::bug("changes arrived for a load of whole rows"));
         }
-        let (mut sink, rows) = self.take_part().await?;
-        let mut notes = self.send_rows(&mut sink, &batch.rows).await?;
-        notes.extend(self.keyless(&batch.rows));
-        self.part = Part::Open {
-            sink,
-            rows: rows + batch.row_count() as u64,
-        };
+        let (mut sink, mut rows) = self.take_part().await?;
+        let keyless = self.keyless(&batch.rows);
+        let (came, without) = (batch.row_count() as u64, keyless.len() as u64);
+        let mut notes = self.send_rows(&mut sink, &batch, keyless).await?;
+        notes.extend((without > 0).then(|| Note {
+            column: self.load.target.key.join(", "),
+            what: "row without a key not written".to_owned(),
+            rows: without,
+        }));
+        rows.came += came;
+        rows.staged += came - without;
+        self.part = Part::Open { sink, rows };
         Ok(Accepted { notes })
     }
 
     async fn commit(&mut self, part_id: &str) -> Result<Durable> {
         let (sink, rows) = self.take_part().await?;
         let copied = self.close(sink).await?;
-        if copied != rows {
+        if copied != rows.staged {
             return Err(Error::bug(format!(
-                "{}: {rows} rows were sent but {copied} were taken",
-                self.place
+                "{}: {} rows were sent but {copied} were taken",
+                self.place, rows.staged
             )));
         }
-        let count = i64::try_from(rows).unwrap_or(i64::MAX);
-        let recorded = self
-            .session
+        let count = i64::try_from(rows.staged).unwrap_or(i64::MAX);
+        let session = self.session()?;
+        let recorded = session
             .execute(&self.record, &[&self.load.id, &part_id, &count])
             .await
             .map_err(explain)?;
         // The rows of a part that has landed before are undone (invariant 4).
         let last = if recorded == 0 { "ROLLBACK" } else { "COMMIT" };
-        self.session.run(last).await?;
+        session.run(last).await?;
         self.part = Part::None;
-        Ok(Durable { rows })
+        Ok(Durable { rows: rows.came })
+    }
+}
+
+impl Drop for PostgresLane {
+    fn drop(&mut self) {
+        // In the middle of a part its transaction is undone with the session.
+        if let (Part::None, Some(session)) = (&self.part, self.session.take()) {
+            self.postgres.keep(session);
+        }
     }
 }

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use tideway_core::Result;
 use tokio_postgres::{GenericClient, Transaction};
 
-use crate::connect::{Session, explain};
+use crate::{
+    connect::{Session, explain},
+    sql::literal,
+};
 
 use super::{
     ddl::{OWN_PREFIX, Place, cell, ensure_schema, is_taken},
@@ -71,6 +74,36 @@ impl Ledger {
             client.batch_execute(&drop).await.map_err(explain)?;
         }
         Ok(())
+    }
+
+    /// The query for what is known of a load as of one moment, by the load's id and the
+    /// schema and name of its staging table.
+    pub fn state_sql(&self) -> String {
+        let table = &self.table;
+        format!(
+            "SELECT EXISTS (SELECT FROM {table} WHERE load_id = $1 AND part_id = '{FINISHED}'), \
+             EXISTS (SELECT FROM {table} WHERE load_id = $1 AND part_id <> '{FINISHED}'), \
+             EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+             ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3)"
+        )
+    }
+
+    /// The query for the parts of a load that have landed: the id, how many rows, and the
+    /// transaction that brought both them and the token.
+    pub fn parts_sql(&self) -> String {
+        format!(
+            "SELECT part_id, rows, xmin::text FROM {} WHERE load_id = $1 AND part_id <> '{FINISHED}'",
+            self.table
+        )
+    }
+
+    /// The statements that forget the load's parts and say that it is finished.
+    pub fn close_sql(&self, load_id: &str, rows: u64) -> String {
+        let (table, id) = (&self.table, literal(load_id));
+        format!(
+            "DELETE FROM {table} WHERE load_id = {id} AND part_id <> '{FINISHED}'; \
+             INSERT INTO {table} (load_id, part_id, rows) VALUES ({id}, '{FINISHED}', {rows})"
+        )
     }
 
     pub async fn finished<C: GenericClient>(&self, client: &C, load_id: &str) -> Result<bool> {

@@ -36,17 +36,27 @@ async fn set(transaction: &Transaction<'_>, time: Duration) -> Result<()> {
 /// Waits until no other load of this table is in its last step, and keeps others out
 /// until the transaction ends.
 pub async fn take_turn(transaction: &Transaction<'_>, place: &Place) -> Result<()> {
-    let key = turn_key(transaction, place).await?;
-    const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
-    let locked = transaction.execute(LOCK, &[&key]).await;
+    let locked = transaction.execute(TAKE_TURN, &[&turn(place)]).await;
     locked.map(|_| ()).map_err(explain)
+}
+
+/// The statement that takes the turn of this name.
+pub const TAKE_TURN: &str =
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+
+/// The same where nobody else has it now; says whether it did.
+pub const TRY_TURN: &str =
+    "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+
+/// What the turn of a table is called.
+pub fn turn(place: &Place) -> String {
+    format!("tideway {}", place.sql())
 }
 
 async fn turn_key<C: GenericClient>(client: &C, place: &Place) -> Result<i64> {
     const HASH: &str = "SELECT pg_catalog.hashtextextended($1, 0)";
-    let name = format!("tideway {}", place.sql());
-    let row = client.query_one(HASH, &[&name]).await.map_err(explain)?;
-    cell(&row, 0)
+    let row = client.query_one(HASH, &[&turn(place)]).await;
+    cell(&row.map_err(explain)?, 0)
 }
 
 /// Locks the table against everybody until the transaction ends.

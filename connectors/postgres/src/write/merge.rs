@@ -1,10 +1,14 @@
 //! The statements that move staged rows (`s`) into the target (`t`).
 
+mod changes;
+
 use tideway_core::{
     Column, Error, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write},
 };
-use tokio_postgres::{Client, Transaction, error::SqlState};
+use tokio_postgres::{Client, GenericClient, Transaction, error::SqlState};
+
+pub use self::changes::StagedPart;
 
 use crate::{connect::explain, sql::ident, types};
 
@@ -90,14 +94,14 @@ impl<'a> Moving<'a> {
     }
 
     /// Asks the server whether it can convert what is staged at all, before any row is.
-    pub async fn check_conversions(&self, transaction: &Transaction<'_>) -> Result<()> {
+    pub async fn check_conversions<C: GenericClient>(&self, client: &C) -> Result<()> {
         for (column, landing) in self.load.target.columns.iter().zip(&self.landings) {
             if !landing.converted {
                 continue;
             }
             let (from, to) = (types::ddl(column.logical), &landing.declared);
             let probe = format!("SELECT NULL::{from}::{to}");
-            let Err(error) = transaction.prepare(&probe).await else {
+            let Err(error) = client.prepare(&probe).await else {
                 continue;
             };
             if error.code() != Some(&SqlState::CANNOT_COERCE) {
@@ -145,7 +149,7 @@ impl<'a> Moving<'a> {
 
     /// Empties the target. Where foreign keys or missing rights rule TRUNCATE out, the
     /// rows are deleted one by one.
-    async fn empty(&self, transaction: &Transaction<'_>) -> Result<()> {
+    pub async fn empty(&self, transaction: &Transaction<'_>) -> Result<()> {
         let table = &self.table;
         let run = |sql: String| async move { transaction.batch_execute(&sql).await };
         run("SAVEPOINT filled".to_owned()).await.map_err(explain)?;
@@ -178,22 +182,33 @@ impl<'a> Moving<'a> {
     /// Brings rows up to date that differ from what was staged, or were marked deleted.
     /// Values are compared by their stored image, so that no change is too small.
     fn update(&self) -> Option<String> {
+        let set = |_, landing: &Landing| format!("{} = {}", landing.name, landing.put);
+        self.update_where(set, |_, value| value.to_owned(), "true")
+    }
+
+    /// The same for the staged rows for which `which` is true: `set` assigns to a column,
+    /// and `told` is what its values are compared as.
+    fn update_where(
+        &self,
+        set: impl Fn(usize, &Landing) -> String,
+        told: impl Fn(usize, &str) -> String,
+        which: &str,
+    ) -> Option<String> {
         let key = &self.load.target.key;
         let data = || {
             let columns = self.load.target.columns.iter().zip(&self.landings);
+            let columns = columns.enumerate();
             columns
-                .filter(|(column, _)| !key.contains(&column.name))
-                .map(|(_, landing)| landing)
+                .filter(|(_, (column, _))| !key.contains(&column.name))
+                .map(|(at, (_, landing))| (at, landing))
         };
-        let mut sets: Vec<String> = data()
-            .map(|landing| format!("{} = {}", landing.name, landing.put))
-            .collect();
+        let mut sets: Vec<String> = data().map(|(at, landing)| set(at, landing)).collect();
         let mut differs = Vec::new();
         if !sets.is_empty() {
             differs.push(format!(
                 "ROW({})::record *<> ROW({})::record",
-                list(data().map(|landing| &landing.same.0)),
-                list(data().map(|landing| &landing.same.1))
+                list(data().map(|(at, landing)| told(at, &landing.same.0))),
+                list(data().map(|(at, landing)| told(at, &landing.same.1)))
             ));
         }
         if self.target.column(DELETED_AT).is_some() {
@@ -206,7 +221,7 @@ impl<'a> Moving<'a> {
         }
         sets.extend(self.set_now(&[UPDATED_AT]));
         Some(format!(
-            "UPDATE {} t SET {} FROM {} s WHERE {} AND ({})",
+            "UPDATE {} t SET {} FROM {} s WHERE {} AND {which} AND ({})",
             self.table,
             list(sets),
             self.stage,

@@ -1,6 +1,7 @@
 //! Writing: rows are copied into a staging table, part by part and through several
 //! sessions, and become the target or are merged into it in one transaction.
 
+mod changes;
 mod copy;
 mod ddl;
 mod evolve;
@@ -11,15 +12,20 @@ mod ledger;
 mod lock;
 mod merge;
 mod numeric;
+mod operations;
 mod text;
 mod transaction;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Error, Kind, Result,
+    Column, Error, Kind, Result,
     destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
 };
@@ -27,15 +33,18 @@ use tokio_postgres::Transaction;
 
 use crate::{
     config::DestinationOptions,
-    connect::{Postgres, Session, explain},
+    connect::{Postgres, Session, explain, unbroken},
     sql::ident,
 };
 
-use ddl::{Described, OWN_PREFIX, Place, create_stage, describe, is_laid_out};
+use ddl::{Described, KEPT, OP, OWN_PREFIX, Place, describe, is_laid_out, stage_sql};
 use finish::takes_place;
 use lane::PostgresLane;
 use ledger::Ledger;
 use merge::Moving;
+
+/// Ledgers are swept this often by loads that come one after the other.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 
 #[async_trait]
 impl Destination for Postgres {
@@ -44,7 +53,7 @@ impl Destination for Postgres {
         check_target(&load)?;
         let place = Place::of(&load);
         let mut session = self.client().await?;
-        let begun = match begin(&mut session, &load, &place).await {
+        let begun = match self.prepare_load(&mut session, &load, &place).await {
             Ok(begun) => begun,
             Err(error) => return Err(self.advised(&session, &load, &place, error).await),
         };
@@ -59,6 +68,29 @@ impl Destination for Postgres {
 }
 
 impl Postgres {
+    async fn prepare_load(
+        &self,
+        session: &mut Session,
+        load: &Load,
+        place: &Place,
+    ) -> Result<Begun> {
+        if let Write::Changes { .. } = load.write
+            && self.knows_ledger(place)
+            && let Some(begun) = changes::begin(session, load, place).await?
+        {
+            return Ok(begun);
+        }
+        let begun = begin(session, load, place).await?;
+        unbroken(&self.swept).insert(place.schema.clone(), Instant::now());
+        Ok(begun)
+    }
+
+    /// Whether the schema's ledger is there and was swept not long ago.
+    fn knows_ledger(&self, place: &Place) -> bool {
+        let swept = unbroken(&self.swept).get(&place.schema).copied();
+        swept.is_some_and(|at| at.elapsed() < SWEEP_PAUSE)
+    }
+
     /// The error with what to do about it.
     async fn advised(&self, session: &Session, load: &Load, place: &Place, error: Error) -> Error {
         match error.kind {
@@ -96,8 +128,17 @@ fn check_target(load: &Load) -> Result<()> {
         ));
     }
     let is_column = |key: &String| target.columns.iter().any(|column| column.name == *key);
-    if matches!(load.write, Write::Merge { .. }) && target.key.is_empty() {
+    let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
+    if by_key && target.key.is_empty() {
         return Err(Error::bug(format!("{name} has no key to be merged by")));
+    }
+    let is_ours = |column: &&Column| [OP, KEPT].contains(&column.name.as_str());
+    if let Some(column) = target.columns.iter().find(is_ours) {
+        return Err(Error::config(format!(
+            "a column of {name} cannot be called {}: the name is kept for bookkeeping",
+            column.name
+        ))
+        .hint("give the field another output name, or leave it out"));
     }
     if !target.key.iter().all(is_column) {
         return Err(Error::bug(format!(
@@ -140,10 +181,11 @@ async fn begin(session: &mut Session, load: &Load, place: &Place) -> Result<Begu
     }
     let stage = place.stage(&load.id);
     let earlier = describe(&transaction, &stage).await?;
-    let fits = |earlier: &Described| is_laid_out(earlier, &load.target.columns);
+    let fits = |earlier: &Described| is_laid_out(earlier, load);
     if !(load.resume && earlier.as_ref().is_some_and(fits)) {
         discard(&transaction, load, place).await?;
-        create_stage(&transaction, &stage, &load.target.columns).await?;
+        let made = transaction.batch_execute(&stage_sql(load, &stage)).await;
+        made.map_err(explain)?;
     }
     (begun.landed, _) = ledger.landed(&transaction, &load.id).await?;
     ledger.prune(&transaction, place).await?;
@@ -219,9 +261,10 @@ impl TableLoad for PostgresLoad {
     }
 
     async fn lane(&self) -> Result<Box<dyn Lane>> {
-        let session = self.postgres.client().await?;
-        let lane = PostgresLane::open(session, self.load.clone(), &self.place).await?;
-        Ok(Box::new(lane))
+        let (postgres, load) = (self.postgres.clone(), self.load.clone());
+        Ok(Box::new(
+            PostgresLane::open(postgres, load, &self.place).await?,
+        ))
     }
 
     async fn finish(&self) -> Result<Outcome> {

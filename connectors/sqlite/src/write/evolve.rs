@@ -50,7 +50,8 @@ pub fn prepare(
         discover::require(handle, &target.name)?
     };
     let layout = plan.layout(fresh, &described);
-    if matches!(load.write, Write::Merge { .. }) && !finds_by(handle, &described, &layout.key)? {
+    let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
+    if by_key && !finds_by(handle, &described, &layout.key)? {
         let index = format!("{}key_{}", discover::OWN_PREFIX, described.name);
         let key = list(layout.key.iter().map(|name| quoted(name)));
         let table = quoted(&described.name);

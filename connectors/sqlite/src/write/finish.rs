@@ -13,6 +13,8 @@ use crate::{
     types,
 };
 
+mod changes;
+
 use super::{discard, evolve, existing, layout::Layout, ledger, now, stage_name, takes_place};
 
 pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> {
@@ -26,8 +28,16 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
     if discover::describe(handle, &stage)?.is_none() {
         return Err(changed_meanwhile(load));
     }
-    let staged = count(handle, &stage)?;
     let target = existing(handle, load)?;
+    if let Write::Changes { deletes } = load.write {
+        let target = changes::ready(handle, load, layout, target)?;
+        let moving = Moving::new(handle, load, layout, &target);
+        let (outcome, staged) = moving.apply_staged(load, deletes)?;
+        discard(handle, &load.id)?;
+        ledger::record_finished(handle, &load.id, staged)?;
+        return Ok(outcome);
+    }
+    let staged = count(handle, &stage)?;
     let outcome = match &target {
         Some(target) if !takes_place(load, Some(target)) => {
             if !layout.fits(target) {
@@ -112,14 +122,7 @@ fn move_in(
     target: &Described,
     staged: u64,
 ) -> Result<Outcome> {
-    let moving = Moving {
-        handle,
-        target,
-        layout,
-        stage: format!("main.{}", quoted(&stage_name(&load.id))),
-        now: literal(&now()),
-        stamped: load.record_timestamps,
-    };
+    let moving = Moving::new(handle, load, layout, target);
     if load.write == Write::Replace || load.disposition == Disposition::Truncate {
         handle.run(&format!("DELETE FROM {}", moving.table()))?;
     }
@@ -143,6 +146,24 @@ fn move_in(
         unchanged: staged.saturating_sub(inserted).saturating_sub(updated),
         ..Outcome::default()
     })
+}
+
+impl<'a> Moving<'a> {
+    fn new(
+        handle: &'a Handle,
+        load: &Load,
+        layout: &'a Layout,
+        target: &'a Described,
+    ) -> Moving<'a> {
+        Moving {
+            handle,
+            target,
+            layout,
+            stage: format!("main.{}", quoted(&stage_name(&load.id))),
+            now: literal(&now()),
+            stamped: load.record_timestamps,
+        }
+    }
 }
 
 impl Moving<'_> {
@@ -208,24 +229,35 @@ impl Moving<'_> {
 
     /// Brings rows up to date that differ from what was staged, or were marked deleted.
     fn update(&self) -> Result<u64> {
-        let data: Vec<String> = self
-            .layout
-            .columns
-            .iter()
-            .filter(|column| !self.layout.is_key(&column.name))
-            .map(|column| quoted(&column.name))
+        self.update_where(|_, name| format!("s.{name}"), "true")
+    }
+
+    /// The same for the staged rows for which `which` is true; `told` is the value of a
+    /// column that a row is to have.
+    fn update_where(&self, told: impl Fn(usize, &str) -> String, which: &str) -> Result<u64> {
+        let columns = self.layout.columns.iter().enumerate();
+        let data: Vec<(String, String)> = columns
+            .filter(|(_, column)| !self.layout.is_key(&column.name))
+            .map(|(at, column)| {
+                let name = quoted(&column.name);
+                let value = told(at, &name);
+                (name, value)
+            })
             .collect();
         let mut sets: Vec<String> = data
             .iter()
-            .map(|name| format!("{name} = s.{name}"))
+            .map(|(name, value)| format!("{name} = {value}"))
             .collect();
         let mut differs = Vec::new();
         if !data.is_empty() {
             // As one pair of rows: a long chain of ORs would be too deep for SQLite.
             differs.push(format!(
                 "({}) IS NOT ({})",
-                list(data.iter().map(|name| format!("t.{name} COLLATE BINARY"))),
-                list(data.iter().map(|name| format!("s.{name}")))
+                list(
+                    data.iter()
+                        .map(|(name, _)| format!("t.{name} COLLATE BINARY"))
+                ),
+                list(data.iter().map(|(_, value)| value))
             ));
         }
         if self.has(DELETED_AT) {
@@ -238,7 +270,7 @@ impl Moving<'_> {
         }
         sets.extend(self.sets_now(&[UPDATED_AT]));
         let sql = format!(
-            "UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND ({})",
+            "UPDATE {} AS t SET {} FROM {} AS s WHERE {} AND {which} AND ({})",
             self.table(),
             list(sets),
             self.stage,

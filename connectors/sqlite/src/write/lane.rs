@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Statement;
+use rusqlite::{
+    Statement,
+    types::{Null, ToSqlOutput},
+};
 use tideway_core::{
     Batch, Error, Note, Ops, Result,
     destination::{Accepted, CREATED_AT, Durable, Lane, Load, UPDATED_AT},
+    operations::Operations,
 };
 
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
 use super::{
     Turn, Writer,
     encode::{Encoder, encoders},
-    layout::Layout,
+    layout::{KEPT, Layout, OP, PART_END},
     ledger, now, stage_name,
 };
 
@@ -63,10 +67,19 @@ impl Staging {
             _ => "NULL".to_owned(),
         });
         let stage = quoted(&stage_name(&load.id));
+        let into = match layout.changes {
+            true => list(
+                [OP.to_owned()]
+                    .into_iter()
+                    .chain(names)
+                    .chain([KEPT.to_owned()]),
+            ),
+            false => list(names.chain(system)),
+        };
         Staging {
             load_id: load.id.clone(),
             layout: layout.clone(),
-            into: format!("INTO main.{stage} ({})", list(names.chain(system))),
+            into: format!("INTO main.{stage} ({into})"),
             stamps: stamps.collect(),
         }
     }
@@ -82,8 +95,8 @@ impl Staging {
     }
 
     fn stage(&self, handle: &Handle, batch: &Batch) -> Result<Vec<Note>> {
-        if let Ops::Each(_) = batch.ops {
-            return Err(Error::unsupported("SQLite cannot take a change stream"));
+        if matches!(batch.ops, Ops::Each(_)) != self.layout.changes {
+            return Err(Error::bug("rows and changes came for the other's load"));
         }
         let mut encoders = encoders(&batch.rows, &self.layout.columns)?;
         let required: Vec<&Encoder<'_>> = encoders
@@ -93,6 +106,11 @@ impl Staging {
         let rows: Vec<usize> = (0..batch.row_count())
             .filter(|row| !required.iter().any(|encoder| encoder.is_null(*row)))
             .collect();
+        if self.layout.changes {
+            let mut notes = self.stage_changes(handle, batch, &mut encoders, &rows)?;
+            notes.extend(self.keyless(batch.row_count() - rows.len()));
+            return Ok(notes);
+        }
         let group_rows = GROUP_ROWS.min(GROUP_VALUES / encoders.len().max(1)).max(1);
         // Where there is a key, a row does not go in if one with its key is there.
         let verb = if self.layout.key.is_empty() {
@@ -117,28 +135,75 @@ impl Staging {
             .iter()
             .flat_map(|encoder| encoder.notes(&rows))
             .collect();
-        let mut tell = |names: &[String], what: &str, rows: usize| {
-            if rows > 0 {
-                notes.push(Note {
-                    column: list(names),
-                    what: what.to_owned(),
-                    rows: rows as u64,
-                });
-            }
-        };
-        let keyless = batch.row_count() - rows.len();
-        tell(
-            &self.layout.required,
-            "row without a key not written",
-            keyless,
-        );
-        tell(
-            &self.layout.key,
-            "key repeated, the last row kept",
-            repeated,
-        );
+        notes.extend(self.keyless(batch.row_count() - rows.len()));
+        let what = "key repeated, the last row kept";
+        notes.extend(told(&self.layout.key, what, repeated));
         Ok(notes)
     }
+
+    fn keyless(&self, rows: usize) -> Option<Note> {
+        let what = "row without a key not written";
+        told(&self.layout.required, what, rows)
+    }
+
+    fn stage_changes(
+        &self,
+        handle: &Handle,
+        batch: &Batch,
+        encoders: &mut [Encoder<'_>],
+        rows: &[usize],
+    ) -> Result<Vec<Note>> {
+        let columns = self.layout.columns.iter().enumerate();
+        let key = columns.filter(|(_, column)| self.layout.is_key(&column.name));
+        let key: Vec<usize> = key.map(|(at, _)| at).collect();
+        let operations = Operations::of(batch, &key)?;
+        let values = vec!["?"; encoders.len() + 2];
+        let explain = |error| handle.explain(error);
+        let mut insert =
+            handle.prepare(&format!("INSERT {} VALUES ({})", self.into, list(values)))?;
+        for row in rows {
+            let mut bind = |at: usize, value: ToSqlOutput<'_>| {
+                insert.raw_bind_parameter(at + 1, value).map_err(explain)
+            };
+            bind(0, ToSqlOutput::from(operations.code(*row)))?;
+            for (at, encoder) in encoders.iter_mut().enumerate() {
+                match operations.lacks(*row, at) {
+                    true => bind(at + 1, ToSqlOutput::from(Null))?,
+                    false => bind(at + 1, encoder.stored(*row)?)?,
+                }
+            }
+            let kept = operations.kept(*row);
+            bind(
+                encoders.len() + 1,
+                kept.map_or(ToSqlOutput::from(Null), ToSqlOutput::from),
+            )?;
+            insert.raw_execute().map_err(explain)?;
+        }
+        let mut notes = Vec::new();
+        for (at, encoder) in encoders.iter().enumerate() {
+            let told = rows.iter().filter(|row| !operations.lacks(**row, at));
+            notes.extend(encoder.notes(&told.copied().collect::<Vec<usize>>()));
+        }
+        Ok(notes)
+    }
+
+    /// Ends a part of changes.
+    fn end_part(&self, handle: &Handle, part_id: &str) -> Result<()> {
+        if self.layout.changes {
+            let stage = quoted(&stage_name(&self.load_id));
+            let sql = format!("INSERT INTO main.{stage} ({OP}, {KEPT}) VALUES ({PART_END}, ?1)");
+            handle.change(&sql, [part_id])?;
+        }
+        Ok(())
+    }
+}
+
+fn told(names: &[String], what: &str, rows: usize) -> Option<Note> {
+    (rows > 0).then(|| Note {
+        column: list(names),
+        what: what.to_owned(),
+        rows: rows as u64,
+    })
 }
 
 /// How many of the rows went in.
@@ -203,12 +268,14 @@ impl Lane for SqliteLane {
 
     async fn commit(&mut self, part_id: &str) -> Result<Durable> {
         let (turn, rows) = self.take_part().await?;
-        let (load_id, part_id) = (self.staging.load_id.clone(), part_id.to_owned());
+        let (staging, part_id) = (self.staging.clone(), part_id.to_owned());
         blocking(move || {
             let handle = &turn.0;
             // The rows of a part that has landed before are undone with the turn.
-            if ledger::rows_of(handle, &load_id, &part_id)?.is_none() {
-                ledger::record_part(handle, &load_id, &part_id, rows)?;
+            let load_id = &staging.load_id;
+            if ledger::rows_of(handle, load_id, &part_id)?.is_none() {
+                staging.end_part(handle, &part_id)?;
+                ledger::record_part(handle, load_id, &part_id, rows)?;
                 handle.run("COMMIT")?;
             }
             Ok(())

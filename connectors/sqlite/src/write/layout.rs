@@ -33,7 +33,18 @@ pub struct Layout {
     /// Columns that cannot be null: the key, and the column that the target has for the
     /// number of the row, for which SQLite would make one up.
     pub required: Vec<String>,
+    /// The rows are changes.
+    pub changes: bool,
 }
+
+/// Columns of a staging table of changes: the number of the row in the order of arrival,
+/// the code of its operation, and a digit for each data column that says whether the row
+/// keeps what it has there; null where it keeps nothing. A row with [`PART_END`] for its
+/// operation ends a part, whose id stands in the last one.
+pub const ROW: &str = "_tideway_row";
+pub const OP: &str = "_tideway_op";
+pub const KEPT: &str = "_tideway_kept";
+pub const PART_END: u8 = 9;
 
 impl Layout {
     /// As the load asks for it, whatever the target has.
@@ -53,18 +64,33 @@ impl Layout {
             columns: columns.collect(),
             system: system_columns(load),
             required: key.clone(),
+            changes: matches!(load.write, Write::Changes { .. }),
             key,
         }
     }
 
+    /// What makes the staging table.
+    pub fn create_stage(&self, name: &str) -> String {
+        if !self.changes {
+            return self.create_table(name);
+        }
+        let row = format!("{ROW} INTEGER PRIMARY KEY, {OP} INTEGER");
+        let data = self.data_columns();
+        let kept = format!("{KEPT} TEXT");
+        let columns = list(std::iter::once(row).chain(data).chain([kept]));
+        format!("CREATE TABLE main.{} ({columns})", quoted(name))
+    }
+
+    fn data_columns(&self) -> impl Iterator<Item = String> {
+        self.columns.iter().map(|column| {
+            let declared = types::spelled(&column.declared);
+            format!("{} {declared}", quoted(&column.name))
+        })
+    }
+
+    /// What makes a table with these columns, system columns and key.
     pub fn create_table(&self, name: &str) -> String {
-        let data = self.columns.iter().map(|column| {
-            format!(
-                "{} {}",
-                quoted(&column.name),
-                types::spelled(&column.declared)
-            )
-        });
+        let data = self.data_columns();
         let system = self.system.iter().map(|name| system_column(name));
         let key = (!self.key.is_empty()).then(|| {
             format!(
@@ -81,16 +107,28 @@ impl Layout {
 
     /// Whether a staging table that an earlier attempt left has these very columns.
     pub fn is_laid_out(&self, stage: &Described) -> bool {
-        let wanted = self
+        let data = self
             .columns
             .iter()
-            .map(|column| (column.name.as_str(), column.declared.as_str()))
-            .chain(self.system.iter().map(|name| (*name, "TIMESTAMPTZ")));
+            .map(|column| (column.name.as_str(), column.declared.as_str()));
+        let system = self.system.iter().map(|name| (*name, "TIMESTAMPTZ"));
+        let wanted: Vec<(&str, &str)> = match self.changes {
+            true => [(ROW, "INTEGER"), (OP, "INTEGER")]
+                .into_iter()
+                .chain(data)
+                .chain([(KEPT, "TEXT")])
+                .collect(),
+            false => data.chain(system).collect(),
+        };
         let found = stage
             .columns
             .iter()
             .map(|column| (column.name.as_str(), column.declared.as_str()));
-        wanted.eq(found) && self.key == stage.key()
+        let key = match self.changes {
+            true => vec![ROW.to_owned()],
+            false => self.key.clone(),
+        };
+        wanted.into_iter().eq(found) && key == stage.key()
     }
 
     /// Whether the rows can go from the staging table into this one as they are.
@@ -132,6 +170,8 @@ fn system_columns(load: &Load) -> Vec<&'static str> {
         Write::Merge {
             deletes: Deletes::Soft,
             ..
+        } | Write::Changes {
+            deletes: Deletes::Soft
         }
     );
     let mut names = Vec::new();

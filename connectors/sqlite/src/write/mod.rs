@@ -33,11 +33,11 @@ use crate::{
     connect::{Handle, blocking},
     discover::{self, Described, OWN_PREFIX, Relation},
     moment::{self, Moment},
-    sql::quoted,
+    sql::{quoted, same_name},
 };
 
 use lane::SqliteLane;
-use layout::Layout;
+use layout::{KEPT, Layout, OP, ROW};
 
 /// The one connection that writes to a file.
 pub struct Writer {
@@ -90,6 +90,7 @@ impl Destination for Database {
     async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>> {
         check_options(&load.options)?;
         check_target(&load.target)?;
+        check_changes(&load)?;
         let writer = self.writer().await?;
         let load = Arc::new(load);
         let begun = writer
@@ -145,6 +146,27 @@ fn check_target(target: &TargetTable) -> Result<()> {
     }
 }
 
+/// What loads of changes need beyond that.
+fn check_changes(load: &Load) -> Result<()> {
+    let target = &load.target;
+    if !matches!(load.write, Write::Changes { .. }) {
+        return Ok(());
+    }
+    if target.key.is_empty() {
+        let name = &target.name;
+        return Err(Error::bug(format!("{name} has no key to be merged by")));
+    }
+    let is_ours = |name: &str| [ROW, OP, KEPT].iter().any(|ours| same_name(ours, name));
+    match target.columns.iter().find(|column| is_ours(&column.name)) {
+        None => Ok(()),
+        Some(column) => Err(Error::config(format!(
+            "a column of {} cannot be called {}: the name is kept for bookkeeping",
+            target.name, column.name
+        ))
+        .hint("give the field another output name, or leave it out")),
+    }
+}
+
 /// What a load found and prepared.
 struct Begun {
     layout: Layout,
@@ -170,7 +192,7 @@ fn begin(handle: &Handle, load: &Load) -> Result<Begun> {
     let resumed = load.resume && earlier.is_some_and(|stage| layout.is_laid_out(&stage));
     if !resumed {
         discard(handle, &load.id)?;
-        handle.run(&layout.create_table(&stage))?;
+        handle.run(&layout.create_stage(&stage))?;
     }
     Ok(Begun {
         layout,

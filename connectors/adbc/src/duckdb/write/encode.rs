@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow_array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, BooleanArray, Int16Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringArray, TimestampMicrosecondArray,
     builder::StringBuilder,
     cast::AsArray,
     new_null_array,
@@ -12,8 +12,10 @@ use arrow_array::{
 };
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{DataType, Field, Schema};
+use arrow_select::nullif::nullif;
 use tideway_core::{
-    Batch, Error, LogicalType, Note, Result,
+    Batch, Error, LogicalType, Note, Ops, Result,
+    operations::Operations,
     types::{DATE_MINUS_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
@@ -25,15 +27,37 @@ pub struct Encoded {
     pub notes: Vec<Note>,
 }
 
-/// The rows as the staging table has them.
-pub fn encode(columns: &[StageColumn], batch: &Batch, first_row: i64) -> Result<Encoded> {
+/// The rows as the staging table has them. `key` are the indexes of the key columns where
+/// the rows are changes.
+pub fn encode(
+    columns: &[StageColumn],
+    batch: &Batch,
+    first_row: i64,
+    key: Option<&[usize]>,
+) -> Result<Encoded> {
     let count = batch.row_count();
+    let operations = key.map(|key| Operations::of(batch, key)).transpose()?;
+    if operations.is_none() && matches!(batch.ops, Ops::Each(_)) {
+        return Err(Error::bug("changes arrived for a load of whole rows"));
+    }
     let mut notes = Vec::new();
     let mut fields = Vec::with_capacity(columns.len());
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(columns.len());
     for column in columns {
         let (field, array) = match column.fill {
-            Fill::Data(index) => data(column, batch, index, &mut notes)?,
+            Fill::Data(index) => data(column, batch, index, operations.as_ref(), &mut notes)?,
+            Fill::Op => {
+                let codes = operations.iter().flat_map(|operations| {
+                    (0..count).map(move |row| i16::from(operations.code(row)))
+                });
+                unmarked(column, Arc::new(Int16Array::from_iter_values(codes)))
+            }
+            Fill::Kept => {
+                let kept = operations
+                    .iter()
+                    .flat_map(|operations| (0..count).map(move |row| operations.kept(row)));
+                unmarked(column, Arc::new(kept.collect::<StringArray>()))
+            }
             Fill::Null => unmarked(column, new_null_array(&DataType::Utf8, count)),
             Fill::Now => unmarked(column, now(count)),
             Fill::Row => {
@@ -69,6 +93,7 @@ fn data(
     column: &StageColumn,
     batch: &Batch,
     index: usize,
+    operations: Option<&Operations<'_>>,
     notes: &mut Vec<Note>,
 ) -> Result<(Field, ArrayRef)> {
     let schema = batch.rows.schema();
@@ -78,6 +103,7 @@ fn data(
     };
     let logical = LogicalType::of(field)
         .ok_or_else(|| Error::bug(format!("column {} has no logical type", column.name)))?;
+    let array = &told(array, index, operations)?;
     let array = match logical {
         LogicalType::Decimal { precision, scale } => {
             let wanted = match types::decimal(precision, scale) {
@@ -93,6 +119,20 @@ fn data(
         _ => array.clone(),
     };
     Ok(unmarked(column, array))
+}
+
+/// The values without those that changes do not tell.
+fn told(array: &ArrayRef, index: usize, operations: Option<&Operations<'_>>) -> Result<ArrayRef> {
+    let Some(operations) = operations else {
+        return Ok(array.clone());
+    };
+    let lacks = |row| Some(operations.lacks(row, index));
+    let lacking: BooleanArray = (0..array.len()).map(lacks).collect();
+    match lacking.true_count() {
+        0 => Ok(array.clone()),
+        _ => nullif(array, &lacking)
+            .map_err(|error| Error::bug(format!("taking values out of changes: {error}"))),
+    }
 }
 
 fn cast(column: &StageColumn, array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {

@@ -2,7 +2,7 @@
 
 use tideway_core::{
     Error, Result,
-    destination::{CREATED_AT, Disposition, Outcome, UPDATED_AT},
+    destination::{CREATED_AT, Disposition, Outcome, UPDATED_AT, Write},
 };
 
 use super::{
@@ -40,16 +40,28 @@ pub async fn finish(session: &Session, plan: &Plan) -> Result<Outcome> {
         without_duplicates(session, plan).await?;
     }
     let mut present = columns(session, &plan.target).await?;
-    let swaps = is_whole(plan, &staged) && (present.is_none() || !plan.keeps_table());
+    let swaps = !plan.takes_changes()
+        && is_whole(plan, &staged)
+        && (present.is_none() || !plan.keeps_table());
+    let renews = plan.takes_changes() && !plan.keeps_table();
     if swaps {
         fit(session, plan, &staged, present.as_deref()).await?;
     } else if present.is_none() {
-        // The table was dropped since `begin`.
+        // The table was dropped since `begin`, or a stream begins with an empty one.
         target::create(session, plan).await?;
         present = columns(session, &plan.target).await?;
     }
 
     session.execute("BEGIN TRANSACTION").await?;
+    if renews && present.is_some() {
+        present = match renew(session, plan).await {
+            Ok(present) => present,
+            Err(error) => {
+                let _ = session.execute("ROLLBACK").await;
+                return Err(error.while_(format!("finishing {}", plan.target.shown())));
+            }
+        };
+    }
     let done = match (&present, swaps) {
         (_, true) => swap(session, plan, &staged).await,
         (Some(present), false) => fill(session, plan, present).await,
@@ -162,6 +174,14 @@ async fn swap(session: &Session, plan: &Plan, staged: &[Described]) -> Result<Ou
     })
 }
 
+/// The table is made anew, without rows.
+async fn renew(session: &Session, plan: &Plan) -> Result<Option<Vec<Described>>> {
+    let drop = format!("DROP TABLE {}", plan.target.sql());
+    session.execute(drop).await?;
+    target::create(session, plan).await?;
+    columns(session, &plan.target).await
+}
+
 /// The staged rows go into the table.
 async fn fill(session: &Session, plan: &Plan, present: &[Described]) -> Result<Outcome> {
     let empties = plan.empties_table();
@@ -170,9 +190,10 @@ async fn fill(session: &Session, plan: &Plan, present: &[Described]) -> Result<O
             .execute(format!("DELETE FROM {}", plan.target.sql()))
             .await?;
     }
-    let outcome = match plan.merges() && !empties {
-        true => merge::merge(session, plan, present).await?,
-        false => Outcome {
+    let outcome = match plan.load.write {
+        Write::Changes { deletes } => merge::apply(session, plan, present, deletes).await?,
+        Write::Merge { .. } if !empties => merge::merge(session, plan, present).await?,
+        _ => Outcome {
             inserted: insert(session, plan, present, "").await?,
             ..Outcome::default()
         },

@@ -1,11 +1,14 @@
 //! Merging by key. A row that differs is deleted and inserted anew rather than updated in
 //! place: DuckDB updates column by column and keeps every old value in memory.
 
+mod changes;
+
 use tideway_core::{
     Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Outcome, UPDATED_AT, Write},
 };
 
+pub use self::changes::apply;
 use super::{
     Plan,
     finish::{insert, staged_as},
@@ -69,6 +72,10 @@ struct Merging<'a> {
     has_deleted_at: bool,
     /// A column of the table hides DuckDB's row numbers.
     shadowed: bool,
+    /// The condition on `s` that makes out the staged rows that are merged.
+    which: String,
+    /// For each column of the load whether some of those rows keep what is there.
+    kept: Vec<bool>,
 }
 
 impl<'a> Merging<'a> {
@@ -88,6 +95,20 @@ impl<'a> Merging<'a> {
             same_key,
             has_deleted_at: named(present, DELETED_AT).is_some(),
             shadowed: named(present, "rowid").is_some(),
+            which: "TRUE".to_owned(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// The value that a row is to have in a column.
+    fn told(&self, index: usize, column: &str) -> String {
+        let staged = staged_as(self.present, column);
+        match self.kept.get(index) {
+            Some(true) => {
+                let (kept, name) = (changes::keeps(index), sql::name(column));
+                format!("CASE WHEN {kept} THEN t.{name} ELSE {staged} END")
+            }
+            _ => staged,
         }
     }
 
@@ -106,14 +127,19 @@ impl<'a> Merging<'a> {
         names
     }
 
+    fn keeps(&self, index: usize) -> bool {
+        self.kept.get(index) == Some(&true)
+    }
+
     fn find_changed(&self) -> String {
         let columns = &self.plan.load.target.columns;
         let mut differences: Vec<String> = columns
             .iter()
-            .filter(|column| !self.plan.load.target.key.contains(&column.name))
-            .map(|column| {
-                let staged = staged_as(self.present, &column.name);
-                format!("t.{} IS DISTINCT FROM {staged}", sql::name(&column.name))
+            .enumerate()
+            .filter(|(_, column)| !self.plan.load.target.key.contains(&column.name))
+            .map(|(index, column)| {
+                let told = self.told(index, &column.name);
+                format!("t.{} IS DISTINCT FROM {told}", sql::name(&column.name))
             })
             .collect();
         if self.has_deleted_at {
@@ -127,14 +153,20 @@ impl<'a> Merging<'a> {
             .iter()
             .enumerate()
             .map(|(index, name)| format!(", t.{} AS kept_{index}", sql::name(name)))
+            .chain(columns.iter().enumerate().filter_map(|(index, column)| {
+                let told = || self.told(index, &column.name);
+                self.keeps(index)
+                    .then(|| format!(", {} AS told_{index}", told()))
+            }))
             .collect();
         let old = if self.shadowed { "NULL" } else { "t.rowid" };
         format!(
             "CREATE TEMP TABLE {CHANGED} AS SELECT {old} AS old, s.{ROW} AS \"row\"{staying} \
-             FROM {} AS t JOIN {} AS s ON {} WHERE {}",
+             FROM {} AS t JOIN {} AS s ON {} WHERE {} AND ({})",
             self.target,
             self.stage,
             self.same_key,
+            self.which,
             differences.join(" OR ")
         )
     }
@@ -142,8 +174,8 @@ impl<'a> Merging<'a> {
     fn find_fresh(&self) -> String {
         format!(
             "CREATE TEMP TABLE {FRESH} AS SELECT s.{ROW} AS \"row\" FROM {} AS s \
-             WHERE NOT EXISTS (SELECT 1 FROM {} AS t WHERE {})",
-            self.stage, self.target, self.same_key
+             WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS t WHERE {})",
+            self.stage, self.which, self.target, self.same_key
         )
     }
 
@@ -168,7 +200,11 @@ impl<'a> Merging<'a> {
             .collect();
         let mut values: Vec<String> = columns
             .iter()
-            .map(|column| staged_as(self.present, &column.name))
+            .enumerate()
+            .map(|(index, column)| match self.keeps(index) {
+                true => format!("c.told_{index}"),
+                false => staged_as(self.present, &column.name),
+            })
             .collect();
         for (index, name) in self.staying().iter().enumerate() {
             names.push(sql::name(name));

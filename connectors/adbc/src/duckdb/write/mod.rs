@@ -28,7 +28,7 @@ use super::{
     sql::{self, Place},
 };
 use crate::session::Session;
-use stage::{Stage, StageLane};
+use stage::{KEPT, OP, ROW, Stage, StageLane};
 
 const NAMESPACE: &str = "main";
 
@@ -53,12 +53,27 @@ pub struct Plan {
 
 impl Plan {
     fn new(load: Load, file: &File) -> Result<Plan> {
-        if matches!(load.write, Write::Merge { .. }) && load.target.key.is_empty() {
+        let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
+        if by_key && load.target.key.is_empty() {
             return Err(Error::config(format!(
                 "{}: rows cannot be merged without key fields",
                 load.target.name
             ))
             .field("primary_keys"));
+        }
+        let is_ours = |name: &str| {
+            [ROW, OP, KEPT]
+                .iter()
+                .any(|ours| ours.eq_ignore_ascii_case(name))
+        };
+        if matches!(load.write, Write::Changes { .. })
+            && let Some(column) = load.target.columns.iter().find(|c| is_ours(&c.name))
+        {
+            return Err(Error::config(format!(
+                "a column of {} cannot be called {}: the name is kept for bookkeeping",
+                load.target.name, column.name
+            ))
+            .hint("give the field another output name, or leave it out"));
         }
         let namespace = load
             .target
@@ -82,6 +97,17 @@ impl Plan {
         matches!(self.load.write, Write::Merge { .. })
     }
 
+    pub fn takes_changes(&self) -> bool {
+        matches!(self.load.write, Write::Changes { .. })
+    }
+
+    /// Indexes of the key columns among those of the load.
+    pub fn key_places(&self) -> Vec<usize> {
+        let columns = self.load.target.columns.iter().enumerate();
+        let in_key = columns.filter(|(_, column)| self.load.target.key.contains(&column.name));
+        in_key.map(|(place, _)| place).collect()
+    }
+
     /// The new rows go into the table that is there, rather than into one of their own.
     fn keeps_table(&self) -> bool {
         match (self.load.disposition, self.load.write) {
@@ -103,6 +129,8 @@ impl Plan {
             Write::Merge {
                 deletes: Deletes::Soft,
                 ..
+            } | Write::Changes {
+                deletes: Deletes::Soft
             }
         );
         let mut names = Vec::new();

@@ -32,6 +32,13 @@ use crate::{
 /// Numbers the staged rows in the order of their arrival, to tell which of two with the
 /// same key came last.
 pub const ROW: &str = "_tideway_row";
+/// The code of a change's operation. A row with [`PART_END`] for it ends a part, whose id
+/// stands where others say what they keep.
+pub const OP: &str = "_tideway_op";
+pub const PART_END: u8 = 9;
+/// A digit for each column that arrives, which says whether the change keeps what is there;
+/// null where it keeps nothing.
+pub const KEPT: &str = "_tideway_kept";
 
 /// What the staging table looks like. Where it may become the table itself, it has the
 /// table's columns; otherwise just those that the rows bring.
@@ -59,6 +66,10 @@ pub enum Fill {
     Now,
     /// The row's number.
     Row,
+    /// The code of the row's operation.
+    Op,
+    /// What the row keeps.
+    Kept,
 }
 
 impl Stage {
@@ -75,7 +86,12 @@ impl Stage {
                 StageColumn::of(column, comment, Fill::Data(index))
             })
             .collect();
-        if present.is_none() || !plan.keeps_table() {
+        if plan.takes_changes() {
+            let code = Column::new(OP, LogicalType::Int16);
+            let kept = Column::new(KEPT, LogicalType::Text);
+            columns.push(StageColumn::of(&code, None, Fill::Op));
+            columns.push(StageColumn::of(&kept, None, Fill::Kept));
+        } else if present.is_none() || !plan.keeps_table() {
             columns.extend(plan.extras(old).into_iter().map(|column| StageColumn {
                 name: column.name.clone(),
                 data_type: column.data_type.clone(),
@@ -91,7 +107,7 @@ impl Stage {
                 StageColumn::of(&target::system_column(name), None, fill)
             }));
         }
-        if plan.merges() {
+        if plan.merges() || plan.takes_changes() {
             let number = Column::new(ROW, LogicalType::Int64);
             columns.push(StageColumn::of(&number, None, Fill::Row));
         }
@@ -169,6 +185,8 @@ pub struct StageLane {
     place: Place,
     tokens: Place,
     load_id: String,
+    /// Indexes of the key columns of changes; nothing where whole rows come.
+    key: Option<Arc<[usize]>>,
     part: Option<OpenPart>,
 }
 
@@ -194,6 +212,7 @@ impl StageLane {
             place: plan.stage.clone(),
             tokens: plan.tokens.clone(),
             load_id: plan.load.id.clone(),
+            key: plan.takes_changes().then(|| plan.key_places().into()),
             part: None,
         })
     }
@@ -235,6 +254,14 @@ impl StageLane {
                 part.written
             )));
         }
+        if self.key.is_some() {
+            let number = self.stage.next_row.fetch_add(1, Relaxed);
+            let (stage, id) = (self.place.sql(), sql::text(part_id));
+            let end = format!(
+                "INSERT INTO {stage} ({ROW}, {OP}, {KEPT}) VALUES ({number}, {PART_END}, {id})"
+            );
+            self.session.execute(end).await?;
+        }
         let token = tokens::insertion(&self.tokens, &self.load_id, part_id, part.written);
         self.session.execute(token).await?;
         self.session.execute("COMMIT").await?;
@@ -249,13 +276,12 @@ impl Lane for StageLane {
         let rows = batch.row_count();
         let count = i64::try_from(rows).map_err(|_| Error::bug("a batch is too long"))?;
         let first_row = self.stage.next_row.fetch_add(count, Relaxed);
-        let columns = self.stage.columns.clone();
-        let encoded =
-            tokio::task::spawn_blocking(move || encode::encode(&columns, &batch, first_row))
-                .await
-                .unwrap_or_else(|error| {
-                    Err(Error::bug(format!("encoding rows stopped: {error}")))
-                })?;
+        let (columns, key) = (self.stage.columns.clone(), self.key.clone());
+        let encoded = tokio::task::spawn_blocking(move || {
+            encode::encode(&columns, &batch, first_row, key.as_deref())
+        })
+        .await
+        .unwrap_or_else(|error| Err(Error::bug(format!("encoding rows stopped: {error}"))))?;
         if rows > 0 {
             self.ingest(encoded.rows).await?;
         }

@@ -10,29 +10,32 @@
 //! Hashes of keys have 128 bits, so two keys with one hash do not happen. Rows of the
 //! same key are compared by hashes of 64 bits.
 
+mod changes;
 mod index;
+mod look;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, Scalar, TimestampMicrosecondArray, UInt64Array,
-};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, Scalar, TimestampMicrosecondArray};
 use arrow_buffer::BooleanBufferBuilder;
 use arrow_schema::ArrowError;
-use arrow_select::{
-    filter::filter_record_batch, interleave::interleave, take::take_record_batch, zip::zip,
-};
+use arrow_select::{filter::filter_record_batch, zip::zip};
 use futures::StreamExt;
 use tideway_core::{
-    Column, Error, Result,
+    Column, Error, Note, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, UPDATED_AT},
 };
 use tokio::runtime::Handle;
 
-use self::index::{Entry, Fate, Hashes, Index, Keys, Share};
+pub use self::changes::{KEPT, OP, add_note, change_columns};
+use self::{
+    changes::Staged,
+    index::{Entry, Hashes, Index, Keys, Share},
+    look::Look,
+};
 use super::{
     part::PartWriter,
     target::{FileSpec, Target},
@@ -65,6 +68,8 @@ pub struct Merge {
     pub data: Vec<String>,
     /// The staged rows are all that there are.
     pub complete: bool,
+    /// The staged rows are changes; no two of them have the same key.
+    pub changes: bool,
     pub deletes: Deletes,
     pub record_timestamps: bool,
     /// Microseconds since 1970.
@@ -85,6 +90,7 @@ pub struct Merged {
     pub unchanged: u64,
     /// Rows whose key came again later.
     pub doubled: u64,
+    pub notes: Vec<Note>,
     /// Files in the staging folder that are to be the table's.
     pub written: Vec<PartFile>,
     /// Files of the table that stay.
@@ -129,27 +135,6 @@ impl Fates {
     }
 }
 
-/// Values that updated rows take over from the rows they replace.
-#[derive(Default)]
-struct Carried {
-    batches: Vec<Vec<ArrayRef>>,
-}
-
-impl Carried {
-    /// Where the row `row` of the batch to be added next will be.
-    fn place(&self, row: usize) -> u64 {
-        ((self.batches.len() as u64) << 32) | row as u64
-    }
-
-    fn column(&self, column: usize, places: &[u64]) -> Result<ArrayRef> {
-        let arrays = self.batches.iter().map(|batch| batch[column].as_ref());
-        let arrays: Vec<&dyn Array> = arrays.collect();
-        let split = |place: &u64| ((place >> 32) as usize, *place as u32 as usize);
-        let indices: Vec<(usize, usize)> = places.iter().map(split).collect();
-        interleave(&arrays, &indices).map_err(arrow)
-    }
-}
-
 impl Merge {
     /// Does the merge. To be called where blocking is allowed.
     pub fn run(self) -> Result<Merged> {
@@ -163,6 +148,7 @@ impl Merge {
         let room = room + room / 16;
         let first = self.old.iter().all(|(file, _)| file.rows == 0);
         if first
+            && !self.changes
             && self.spec.format == Format::Parquet
             && staged > 0
             && !self.has_doubles(&shares, room)?
@@ -181,12 +167,27 @@ impl Merge {
         let mut fates: Vec<Fates> = fates.collect::<Result<_>>()?;
         for share in shares {
             let mut index = Index::with_capacity_and_hasher(room, Default::default());
-            self.index(&hashes, share, &mut index, &mut merged)?;
+            let changes = match self.changes {
+                true => self.index_changes(&hashes, share, &mut index)?,
+                false => {
+                    self.index(&hashes, share, &mut index, &mut merged)?;
+                    Staged::default()
+                }
+            };
             if index.is_empty() && !self.complete {
                 continue;
             }
-            let carried = self.compare(&hashes, share, &mut index, &mut fates, &mut merged)?;
-            self.write_staged(&hashes, &index, &carried, &mut writer, &mut merged)?;
+            let columns = self.carried_columns(&changes);
+            let look = Look {
+                merge: &self,
+                hashes: &hashes,
+                share,
+                changes: &changes,
+                columns: &columns,
+                kept: &changes.kept_places(),
+            };
+            let carried = look.compare(&mut index, &mut fates, &mut merged)?;
+            look.write_staged(&index, &carried, &mut writer, &mut merged)?;
         }
         if merged.inserted + merged.updated + merged.deleted == 0 {
             merged.kept = self.old.into_iter().map(|(file, _)| file).collect();
@@ -242,146 +243,6 @@ impl Merge {
         })
     }
 
-    /// Reads the table past the staged keys.
-    fn compare(
-        &self,
-        hashes: &Hashes,
-        share: Share,
-        index: &mut Index,
-        fates: &mut [Fates],
-        merged: &mut Merged,
-    ) -> Result<Carried> {
-        let mut carried = Carried::default();
-        let columns = self.carried_columns();
-        for (old, fates) in self.old.iter().zip(fates) {
-            let mut first = 0;
-            self.scan(std::slice::from_ref(old), &self.spec.columns, &mut |rows| {
-                let count = rows.num_rows();
-                if first + count > fates.gone.len() {
-                    return Err(self.changed_outside(&old.0));
-                }
-                let replaced =
-                    self.compare_rows(hashes, share, &rows, first, index, fates, &carried, merged)?;
-                if !columns.is_empty() && !replaced.is_empty() {
-                    let rows = rows.project(&columns).map_err(arrow)?;
-                    let taken = take_record_batch(&rows, &UInt64Array::from(replaced));
-                    carried
-                        .batches
-                        .push(taken.map_err(arrow)?.columns().to_vec());
-                }
-                first += count;
-                Ok(())
-            })?;
-            if first != fates.gone.len() {
-                return Err(self.changed_outside(&old.0));
-            }
-        }
-        Ok(carried)
-    }
-
-    /// Decides on rows of a file of which the first one has the number `first`. Gives
-    /// the rows that are replaced.
-    #[allow(clippy::too_many_arguments)] // one caller, in whose loop this would stand
-    fn compare_rows(
-        &self,
-        hashes: &Hashes,
-        share: Share,
-        rows: &RecordBatch,
-        first: usize,
-        index: &mut Index,
-        fates: &mut Fates,
-        carried: &Carried,
-        merged: &mut Merged,
-    ) -> Result<Vec<u64>> {
-        let deleted_at = self.place(DELETED_AT).map(|place| rows.column(place));
-        let is_deleted = |row: usize| deleted_at.is_some_and(|column| column.is_valid(row));
-        let keys = hashes.keys(rows)?;
-        let row_hashes = hashes.rows(rows)?;
-        let mut replaced = Vec::new();
-        for (row, key) in keys.into_iter().enumerate() {
-            let at = first + row;
-            // Rows without a key belong to the first share.
-            if !share.has(key.unwrap_or(0)) {
-                continue;
-            }
-            let Some(entry) = key.and_then(|key| index.get_mut(&key)) else {
-                match (self.complete, self.deletes) {
-                    (false, _) => continue,
-                    (true, Deletes::Hard) => fates.lose(at),
-                    (true, Deletes::Soft) if is_deleted(row) => continue,
-                    (true, Deletes::Soft) => fates.mark(at),
-                }
-                merged.deleted += 1;
-                continue;
-            };
-            match entry.fate() {
-                Fate::Insert if entry.row == row_hashes[row] && !is_deleted(row) => {
-                    entry.set(Fate::Skip);
-                    merged.unchanged += 1;
-                }
-                Fate::Insert => {
-                    entry.set(Fate::Update);
-                    entry.row = carried.place(replaced.len());
-                    replaced.push(row as u64);
-                    merged.updated += 1;
-                    fates.lose(at);
-                }
-                // The table had the key more than once; now it does not.
-                Fate::Update | Fate::Skip => {
-                    merged.deleted += 1;
-                    fates.lose(at);
-                }
-            }
-        }
-        Ok(replaced)
-    }
-
-    /// Writes those staged rows of the share that change something.
-    fn write_staged(
-        &self,
-        hashes: &Hashes,
-        index: &Index,
-        carried: &Carried,
-        writer: &mut PartWriter,
-        merged: &mut Merged,
-    ) -> Result<()> {
-        if index.values().all(|entry| entry.fate() == Fate::Skip) {
-            return Ok(());
-        }
-        let columns = self.carried_columns();
-        let mut number = 0;
-        self.scan(&self.staged, &self.spec.columns, &mut |batch| {
-            let (mut inserts, mut updates, mut places) = (Vec::new(), Vec::new(), Vec::new());
-            for (row, key) in hashes.keys(&batch)?.into_iter().enumerate() {
-                let entry = key.and_then(|key| index.get(&key));
-                match entry.filter(|entry| entry.number() == number) {
-                    Some(entry) if entry.fate() == Fate::Insert => inserts.push(row as u64),
-                    Some(entry) if entry.fate() == Fate::Update => {
-                        updates.push(row as u64);
-                        places.push(entry.row);
-                    }
-                    _ => {}
-                }
-                number += 1;
-            }
-            merged.inserted += inserts.len() as u64;
-            let inserts = take_record_batch(&batch, &UInt64Array::from(inserts)).map_err(arrow)?;
-            write(writer, inserts)?;
-            let updates = take_record_batch(&batch, &UInt64Array::from(updates)).map_err(arrow)?;
-            if updates.num_rows() == 0 {
-                return Ok(());
-            }
-            let mut arrays = updates.columns().to_vec();
-            for (at, place) in columns.iter().enumerate() {
-                arrays[*place] = carried.column(at, &places)?;
-            }
-            write(
-                writer,
-                RecordBatch::try_new(updates.schema(), arrays).map_err(arrow)?,
-            )
-        })
-    }
-
     /// Writes the rows that stay of the files that do not stay as they are.
     fn write_old(
         &self,
@@ -428,7 +289,9 @@ impl Merge {
 
     /// Columns that an updated row takes over from the row it replaces: when it was
     /// made, and what the load does not bring.
-    fn carried_columns(&self) -> Vec<usize> {
+    /// Also what some changes keep.
+    fn carried_columns(&self, changes: &Staged) -> Vec<usize> {
+        let kept = changes.kept_places();
         let is_new = |column: &Column| match column.name.as_str() {
             DELETED_AT => true,
             UPDATED_AT => self.record_timestamps,
@@ -437,7 +300,7 @@ impl Merge {
         };
         let columns = self.spec.columns.iter().enumerate();
         columns
-            .filter(|(_, column)| !is_new(column))
+            .filter(|(place, column)| kept.contains(place) || !is_new(column))
             .map(|(place, _)| place)
             .collect()
     }
@@ -458,10 +321,9 @@ impl Merge {
         let wanted = Wanted {
             columns: columns.to_vec(),
             known: self
-                .spec
-                .columns
-                .iter()
-                .map(|column| column.name.clone())
+                .staged_columns()
+                .into_iter()
+                .map(|column| column.name)
                 .collect(),
             batch_bytes: BATCH_BYTES,
             own: true,
