@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod replication;
 mod tls;
 
 use std::{
@@ -22,8 +23,11 @@ use tokio::task::AbortHandle;
 use tokio_postgres::{Client, NoTls, config::SslMode as DriverMode, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use self::explain::explain;
-use crate::config::Config;
+pub use self::{
+    explain::explain,
+    replication::{Frame, Replication},
+};
+use crate::{changes::Followers, config::Config};
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +61,7 @@ pub struct Postgres {
     capabilities: Capabilities,
     /// The session that showed that the settings work, for whoever asks first.
     spare: Arc<Mutex<Option<Session>>>,
+    pub(crate) followers: Followers,
 }
 
 /// One session at the server. Dropping it ends the session after the statement that runs.
@@ -140,6 +145,7 @@ impl Postgres {
                 names: NAMES,
             },
             spare: Arc::default(),
+            followers: Arc::default(),
         })
     }
 
@@ -250,6 +256,10 @@ impl Connection for Postgres {
         Roles {
             source: Some(self),
             destination: Some(self),
+            changes: match self.config.change_detection {
+                true => Some(self),
+                false => None,
+            },
             ..Roles::default()
         }
     }

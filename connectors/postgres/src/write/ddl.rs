@@ -225,7 +225,7 @@ pub fn system_columns(load: &Load) -> Vec<&'static str> {
 pub fn key(load: &Load) -> &[String] {
     match load.write {
         Write::Append => &[],
-        Write::Replace | Write::Merge { .. } => &load.target.key,
+        Write::Replace | Write::Merge { .. } | Write::Changes { .. } => &load.target.key,
     }
 }
 

@@ -5,12 +5,12 @@ mod copy;
 mod ddl;
 mod evolve;
 mod finish;
-mod interval;
+pub(crate) mod interval;
 mod lane;
 mod ledger;
 mod lock;
 mod merge;
-mod numeric;
+pub(crate) mod numeric;
 mod text;
 mod transaction;
 
