@@ -137,6 +137,28 @@ async fn a_value_out_of_line_that_was_not_changed_is_kept() {
 }
 
 #[tokio::test]
+async fn a_row_that_gets_another_key_takes_its_values_out_of_line_along() {
+    let setup = "CREATE EXTENSION citext; \
+        CREATE TABLE docs (id int PRIMARY KEY, doc text NOT NULL, list int[], c citext, e point[]); \
+        ALTER TABLE docs ALTER doc SET STORAGE EXTERNAL, ALTER list SET STORAGE EXTERNAL, ALTER c SET STORAGE EXTERNAL";
+    let streaming = Streaming::new(setup, &["docs"]).await;
+    let begin = streaming.attach().await.position;
+    streaming
+        .rig
+        .run(
+            "INSERT INTO docs SELECT g, repeat(g::text, 9000), array(SELECT generate_series(1, 5000)), \
+               repeat('C', 5000), NULL FROM generate_series(1, 3) g; \
+             UPDATE docs SET id = id + 10; UPDATE docs SET id = 99 WHERE id = 12; DELETE FROM docs WHERE id = 13",
+        )
+        .await;
+    let mut mirror = Mirror::default();
+    for change in &streaming.told(&begin).await {
+        mirror.apply(&["id".into()], change);
+    }
+    assert_eq!(mirror.rows(&id("docs")), streaming.read_rows("docs").await);
+}
+
+#[tokio::test]
 async fn truncate_is_told_between_the_rows_around_it() {
     let streaming = Streaming::new(
         &format!("{PEOPLE}; CREATE TABLE other (id int PRIMARY KEY)"),
@@ -266,7 +288,8 @@ async fn a_large_transaction_passes_in_batches_of_bounded_size() {
             _ => panic!("something else"),
         }
     }
-    assert_eq!((rows, barriers), (500_000, 1));
+    assert_eq!(rows, 500_000);
+    assert!(barriers > 0);
     assert!(largest < 3 << 20, "{largest}");
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Followers, Names, followers,
+    Follower, Followers, Names, followers,
     pgoutput::Message,
     position::{End, Log, Lsn},
     publication,
@@ -56,8 +56,8 @@ pub fn follow(
         let (out, changes) = mpsc::channel(AHEAD);
         let task = tokio::spawn(async move {
             let failed = async {
-                let mut follower = Follower::begin(&postgres, names?, follow, out.clone()).await?;
-                follower.run().await
+                let mut task = Task::begin(&postgres, names?, follow, out.clone()).await?;
+                task.run().await
             };
             if let Err(error) = failed.await {
                 // Whoever does not listen any more needs no reason.
@@ -91,19 +91,26 @@ impl Drop for Running {
 struct Registered {
     followers: Followers,
     slot: String,
-    told: watch::Sender<Lsn>,
+    entry: Follower,
     durable: watch::Receiver<Lsn>,
+    reported: watch::Sender<Lsn>,
 }
 
 impl Registered {
     fn new(all: &Followers, slot: &str, from: Lsn) -> Registered {
-        let (told, durable) = watch::channel(from);
-        followers(all).insert(slot.to_owned(), told.clone());
+        let (to_tell, durable) = watch::channel(from);
+        let (reported, told) = watch::channel(from);
+        let entry = Follower {
+            durable: to_tell,
+            reported: told,
+        };
+        followers(all).insert(slot.to_owned(), entry.clone());
         Registered {
             followers: all.clone(),
             slot: slot.to_owned(),
-            told,
+            entry,
             durable,
+            reported,
         }
     }
 }
@@ -112,16 +119,14 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let mut all = followers(&self.followers);
         // Another one may have taken the place.
-        let ours = all
-            .get(&self.slot)
-            .is_some_and(|told| told.same_channel(&self.told));
-        if ours {
+        let ours = |entry: &Follower| entry.durable.same_channel(&self.entry.durable);
+        if all.get(&self.slot).is_some_and(ours) {
             all.remove(&self.slot);
         }
     }
 }
 
-struct Follower {
+struct Task {
     session: Replication,
     tables: Tables,
     out: mpsc::Sender<Result<Change>>,
@@ -141,13 +146,13 @@ struct Follower {
     done: bool,
 }
 
-impl Follower {
+impl Task {
     async fn begin(
         postgres: &Postgres,
         names: Names,
         follow: Follow,
         out: mpsc::Sender<Result<Change>>,
-    ) -> Result<Follower> {
+    ) -> Result<Task> {
         let session = postgres.client().await?;
         let log = End::of(&session).await?.log;
         let until = follow.until.as_ref().map(|until| log.place(until));
@@ -172,7 +177,7 @@ impl Follower {
         let tables = Tables::new(session, tables, follow.batch_bytes).await?;
         let registered = Registered::new(&postgres.followers, &names.slot, slot.confirmed);
         let now = Instant::now();
-        Ok(Follower {
+        Ok(Task {
             session: started(postgres, &names, start, &tables).await?,
             tables,
             out,
@@ -262,6 +267,7 @@ impl Follower {
         self.session
             .report(self.reached.0, durable.0, ask_reply)
             .await?;
+        self.registered.reported.send_replace(durable);
         self.reported = Instant::now();
         Ok(())
     }

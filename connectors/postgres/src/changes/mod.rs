@@ -13,6 +13,7 @@ mod lag;
 mod pgoutput;
 mod position;
 mod publication;
+mod refetch;
 mod reshape;
 mod rows;
 mod slot;
@@ -40,11 +41,32 @@ use position::{End, Lsn};
 use publication::Publication;
 use slot::Slot;
 
-/// Streams that are followed over this connection, by slot; what is sent there is told to
-/// the server as durable.
-pub type Followers = Arc<Mutex<HashMap<String, watch::Sender<Lsn>>>>;
+/// Streams that are followed over this connection, by slot.
+pub type Followers = Arc<Mutex<HashMap<String, Follower>>>;
 
-fn followers(followers: &Followers) -> MutexGuard<'_, HashMap<String, watch::Sender<Lsn>>> {
+/// A stream that is followed.
+#[derive(Clone)]
+pub struct Follower {
+    /// What is durable, for it to tell the server.
+    durable: watch::Sender<Lsn>,
+    /// What it has told.
+    reported: watch::Receiver<Lsn>,
+}
+
+impl Follower {
+    /// Has the server told; gives whether it was.
+    async fn confirm(mut self, through: Lsn) -> bool {
+        self.durable.send_if_modified(|durable| {
+            let further = through > *durable;
+            *durable = through.max(*durable);
+            further
+        });
+        let told = self.reported.wait_for(|told| *told >= through);
+        told.await.is_ok()
+    }
+}
+
+fn followers(followers: &Followers) -> MutexGuard<'_, HashMap<String, Follower>> {
     followers
         .lock()
         .unwrap_or_else(|broken| broken.into_inner())
@@ -146,11 +168,13 @@ impl Changes for Postgres {
         let names = Names::of(self, stream)?;
         let session = self.client().await?;
         let through = End::of(&session).await?.log.place(through)?;
-        let told = followers(&self.followers)
-            .get(&names.slot)
-            .map(|follower| follower.send(through));
+        let follower = followers(&self.followers).get(&names.slot).cloned();
         // The session that follows tells the server; without one the slot is moved.
-        if !matches!(told, Some(Ok(()))) {
+        let told = match follower {
+            Some(follower) => follower.confirm(through).await,
+            None => false,
+        };
+        if !told {
             Slot::advance(&session, &names.slot, through).await?;
         }
         self.keep(session);

@@ -9,10 +9,12 @@ use super::{
     catalog::TypeInfo,
     convert::{Converter, Raw},
     pgoutput::{Cell, Relation, Tuple},
+    refetch::{Filled, Gap},
     text,
 };
 use crate::{
     read::column::ColumnDecoder,
+    sql::ident,
     types::{Cast, Reading},
 };
 
@@ -138,26 +140,73 @@ impl TableRows {
         self.push(Op::Insert, new.cells())
     }
 
-    pub fn update(&mut self, old: Option<Tuple<'_>>, new: Tuple<'_>) -> Result<()> {
+    /// `filled` holds what [`TableRows::gaps`] asked for.
+    pub fn update(
+        &mut self,
+        old: Option<Tuple<'_>>,
+        new: Tuple<'_>,
+        filled: &[Filled],
+    ) -> Result<()> {
         self.check_width(new)?;
         let Some(old) = old else {
             return self.push(Op::Update, new.cells());
         };
         self.check_width(old)?;
         let old: Vec<Cell<'_>> = old.cells().collect();
-        let mut new: Vec<Cell<'_>> = new.cells().collect();
-        // What is not told anew may be told of the old row.
-        for (new, old) in new.iter_mut().zip(&old) {
-            if *new == Cell::Kept && *old != Cell::Null {
-                *new = *old;
-            }
-        }
-        let moved = self.key.iter().any(|at| old.get(*at) != new.get(*at));
-        if !moved {
+        let mut new = whole(&old, new);
+        if !self.moved(&old, &new) {
             return self.push(Op::Update, new.into_iter());
         }
+        for value in filled {
+            if let Some(cell) = new.get_mut(value.at) {
+                *cell = match value.binary {
+                    true => Cell::Binary(&value.bytes),
+                    false => Cell::Text(&value.bytes),
+                };
+            }
+        }
         self.push_key(&old)?;
-        self.push(Op::Insert, new.into_iter())
+        let row = self.ops.len();
+        self.push(Op::Insert, new.into_iter())?;
+        // A value that is not there any more: the row was changed or deleted meanwhile, as
+        // will be told. A new row has nothing to keep.
+        for slot in &mut self.slots {
+            slot.kept.pop_if(|kept| *kept == row);
+        }
+        Ok(())
+    }
+
+    fn moved(&self, old: &[Cell<'_>], new: &[Cell<'_>]) -> bool {
+        self.key.iter().any(|at| old.get(*at) != new.get(*at))
+    }
+
+    /// Where an update of the key leaves values out that a new row needs: the key, and the
+    /// places of the values.
+    pub fn gaps<'a>(
+        &self,
+        old: Option<Tuple<'a>>,
+        new: Tuple<'a>,
+    ) -> Option<(Vec<(usize, Raw<'a>)>, Vec<Gap>)> {
+        let old: Vec<Cell<'a>> = old?.cells().collect();
+        let new = whole(&old, new);
+        let gaps = new.iter().zip(&self.targets).enumerate();
+        let gaps = gaps.filter_map(|(at, (cell, target))| {
+            let slot = self.slots.get((*target)?)?;
+            (*cell == Cell::Kept).then(|| slot.gap(at, &self.relation))
+        });
+        let gaps: Vec<Gap> = gaps.collect();
+        if gaps.is_empty() || !self.moved(&old, &new) {
+            return None;
+        }
+        let key = self.key.iter().map(|at| {
+            let (bytes, binary) = match *new.get(*at)? {
+                Cell::Binary(bytes) => (bytes, true),
+                Cell::Text(bytes) => (bytes, false),
+                Cell::Null | Cell::Kept => return None,
+            };
+            Some((*at, Raw { bytes, binary }))
+        });
+        Some((key.collect::<Option<_>>()?, gaps))
     }
 
     pub fn delete(&mut self, old: Tuple<'_>) -> Result<()> {
@@ -256,6 +305,17 @@ impl TableRows {
     }
 }
 
+/// The new row; what it does not tell anew may be told of the old one.
+fn whole<'a>(old: &[Cell<'a>], new: Tuple<'a>) -> Vec<Cell<'a>> {
+    let mut new: Vec<Cell<'a>> = new.cells().collect();
+    for (new, old) in new.iter_mut().zip(old) {
+        if *new == Cell::Kept && *old != Cell::Null {
+            *new = *old;
+        }
+    }
+    new
+}
+
 fn mask(rows: &[usize], length: usize) -> Option<BooleanArray> {
     let rows: Vec<usize> = rows.iter().copied().filter(|row| *row < length).collect();
     if rows.is_empty() {
@@ -304,6 +364,16 @@ impl Slot {
             type_oid: info.map(|info| info.base()).unwrap_or_default(),
             way,
             kept: Vec::new(),
+        }
+    }
+
+    /// How its value is read where the stream left it out.
+    fn gap(&self, at: usize, relation: &Relation) -> Gap {
+        let column = relation.columns.get(at);
+        let name = column.map(|column| ident(&column.name)).unwrap_or_default();
+        Gap {
+            at,
+            as_text: matches!(self.way, Way::AsText).then(|| self.reading.cast.expression(&name)),
         }
     }
 

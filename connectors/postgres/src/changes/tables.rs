@@ -13,6 +13,7 @@ use super::{
     convert::Converter,
     pgoutput::{Message, Relation},
     position::Lsn,
+    refetch::refetch,
     reshape::{Present, Verdict, judge},
     rows::TableRows,
 };
@@ -144,10 +145,18 @@ impl Tables {
         let Some(rows) = &mut table.rows else {
             return Err(Error::bug("a table is followed that was not looked at"));
         };
+        let mut filled = Vec::new();
+        if let Message::Update { old, new, .. } = &message
+            && let Some((key, gaps)) = rows.gaps(*old, *new)
+        {
+            let session = self.converter.session();
+            let fetched = refetch(session, &rows.relation, &key, &gaps).await;
+            filled = fetched.map_err(|error| error.while_(table.id()))?;
+        }
         let before = rows.byte_count();
         let taken = match message {
             Message::Insert { new, .. } => rows.insert(new),
-            Message::Update { old, new, .. } => rows.update(old, new),
+            Message::Update { old, new, .. } => rows.update(old, new, &filled),
             Message::Delete { old, .. } => rows.delete(old),
             _ => Ok(()),
         };
