@@ -13,6 +13,7 @@ pub mod oid {
     pub const TEXT: u32 = 25;
     pub const OID: u32 = 26;
     pub const JSON: u32 = 114;
+    pub const XML: u32 = 142;
     pub const FLOAT4: u32 = 700;
     pub const FLOAT8: u32 = 701;
     pub const INET: u32 = 869;
@@ -68,14 +69,14 @@ pub enum Wire {
 }
 
 /// What the server has to do to a value before it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cast {
     /// Nothing: we know its binary form.
     No,
     /// To its own text form.
     Text,
-    /// To its own text form, where a cast to text is something else.
-    Inet,
+    /// To its own text form by this function, where a cast to text is something else.
+    Output(&'static str),
     /// To JSON, which keeps every element of an array as it is.
     Json,
 }
@@ -94,7 +95,9 @@ impl Cast {
         match self {
             Cast::No => column.to_owned(),
             Cast::Text => format!("{column}::pg_catalog.text"),
-            Cast::Inet => format!("pg_catalog.textin(pg_catalog.inet_out({column}))"),
+            Cast::Output(function) => {
+                format!("pg_catalog.textin(pg_catalog.{function}({column}))")
+            }
             Cast::Json => format!("pg_catalog.to_json({column})"),
         }
     }
@@ -148,7 +151,8 @@ impl PgType {
                 logical: Text,
                 wire: Wire::Text,
                 cast: match other {
-                    oid::INET => Cast::Inet,
+                    oid::INET => Cast::Output("inet_out"),
+                    oid::XML => Cast::Output("xml_out"),
                     _ => Cast::Text,
                 },
             },
@@ -175,6 +179,31 @@ impl PgType {
             _ => return None,
         })
     }
+}
+
+/// How values of a logical type travel where a column is of that type by its own nature.
+pub fn wire_of(logical: LogicalType) -> Option<Wire> {
+    Some(match logical {
+        Boolean => Wire::Bool,
+        Int16 => Wire::Int2,
+        Int32 => Wire::Int4,
+        Int64 => Wire::Int8,
+        Float32 => Wire::Float4,
+        Float64 => Wire::Float8,
+        Decimal { precision, scale } => Wire::Decimal { precision, scale },
+        Numeric => Wire::Numeric,
+        Text => Wire::Text,
+        Json => Wire::Json,
+        Uuid => Wire::Uuid,
+        Binary => Wire::Bytea,
+        Date => Wire::Date,
+        Time => Wire::Time,
+        Timestamp => Wire::Timestamp,
+        TimestampTz => Wire::TimestampTz,
+        Interval => Wire::Interval,
+        // No type of the server is read as one.
+        UInt64 => return None,
+    })
 }
 
 /// Precision and scale of a numeric's modifier, or `None` where it has none or more
