@@ -79,6 +79,11 @@ pub struct Checkpoint {
     /// that is not streamed, or needs a snapshot first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Position>,
+    /// What was chosen of the table when it was read for the stream, one fingerprint per
+    /// column and one for the rest. What is chosen since is at the destination only after
+    /// the table has been read anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<String>,
     pub progress: Option<Progress>,
     /// The last load that finished; a destination that has seen it does nothing twice.
     pub finished_load: Option<String>,
@@ -90,6 +95,7 @@ impl Default for Checkpoint {
             v: CHECKPOINT_VERSION,
             cursor: None,
             stream: None,
+            shape: Vec::new(),
             progress: None,
             finished_load: None,
         }
