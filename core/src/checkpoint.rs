@@ -1,7 +1,7 @@
 //! What is remembered between runs, and within a run that may die. All of it is
 //! stored as versioned JSON; a released version's state stays readable.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,19 @@ pub struct Position {
     pub v: u16,
     pub kind: String,
     pub at: serde_json::Value,
+}
+
+impl fmt::Display for Position {
+    /// For people: the place itself, or what the kind calls so (`lsn` of `postgresql.lsn`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.kind.rsplit('.').next().unwrap_or_default();
+        match (&self.at, self.at.get(word)) {
+            (serde_json::Value::String(at), _) | (_, Some(serde_json::Value::String(at))) => {
+                f.write_str(at)
+            }
+            (at, _) => write!(f, "{at}"),
+        }
+    }
 }
 
 /// The highest value of the tracking field seen by a run that began at `at`.
@@ -99,5 +112,26 @@ impl Default for Checkpoint {
             progress: None,
             finished_load: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_position_is_shown_by_its_own_word() {
+        let shown = |kind: &str, at| {
+            let kind = kind.to_owned();
+            Position { v: 1, kind, at }.to_string()
+        };
+        assert_eq!(
+            shown("postgresql.lsn", json!({"lsn": "0/1", "timeline": 1})),
+            "0/1"
+        );
+        assert_eq!(shown("mysql.gtid", json!("a:1-5")), "a:1-5");
+        assert_eq!(shown("queue", json!(7)), "7");
     }
 }

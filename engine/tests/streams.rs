@@ -294,6 +294,20 @@ async fn a_failing_table_leaves_the_stream_alone_and_is_read_anew_later() {
 }
 
 #[tokio::test]
+async fn a_new_key_without_the_whole_row_has_the_table_read_anew() {
+    let bench = bench();
+    bench.source.put("a", rows(4));
+    good(&bench, spec(&bench, "e1", &["a"])).await;
+    let row = [9, 10, 100];
+    bench.source.commit(&[("a", Deed::Rekey { from: 1, row })]);
+    let report = bench.run(spec(&bench, "e2", &["a"])).await;
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert_eq!(error.kind, Kind::Data);
+    good(&bench, spec(&bench, "e3", &["a"])).await;
+    equal(&bench, &["a"]);
+}
+
+#[tokio::test]
 async fn a_destination_that_is_down_does_not_cost_the_position() {
     let bench = bench();
     bench.source.put("a", rows(10));

@@ -206,14 +206,10 @@ impl Observer for StoreObserver {
 }
 
 fn shown(state: &tideway_engine::StreamState) -> StreamState {
-    let text = |position: &Position| match &position.at {
-        Value::String(at) => at.clone(),
-        other => other.to_string(),
-    };
     StreamState {
-        position: state.position.as_ref().map(text),
+        position: state.position.as_ref().map(Position::to_string),
         position_time: state.committed_at.and_then(DateTime::from_timestamp_micros),
-        end: state.lag.end.as_ref().map(text),
+        end: state.lag.end.as_ref().map(Position::to_string),
         lag_bytes: state.lag.bytes,
         lag_seconds: state.lag_seconds,
         retained_bytes: state.lag.retained_bytes,

@@ -48,6 +48,7 @@ impl ChangeShaper {
     /// The changes in the target's columns, each with its operation.
     pub fn changes(&self, batch: Batch) -> Result<Batch> {
         let batch = self.judged(batch, false)?;
+        nothing_kept_by_inserts(&batch)?;
         let columns = self.shaper.columns(&batch)?;
         let mut kept = batch.kept;
         kept.retain(|(column, _)| *column < self.shaper.width());
@@ -155,6 +156,23 @@ impl ChangeShaper {
             .hint("have the source tell whole rows (ALTER TABLE … REPLICA IDENTITY FULL), or filter by another field")),
         }
     }
+}
+
+/// A row that is new has nothing to keep: its key was changed by an update that did not
+/// tell all of it. The table has to be read anew, which failing brings about.
+fn nothing_kept_by_inserts(batch: &Batch) -> Result<()> {
+    let ops = ops_of(batch)?;
+    for (column, mask) in &batch.kept {
+        let mut rows = ops.values().iter().zip(mask.values().iter());
+        if rows.any(|(op, kept)| kept && *op == Op::Insert as u8) {
+            return Err(Error::data(format!(
+                "an update that changed the key does not tell the value of {}",
+                batch.rows.schema().field(*column).name()
+            ))
+            .hint("the next run reads the table anew; have the source tell whole rows to avoid it (ALTER TABLE … REPLICA IDENTITY FULL)"));
+        }
+    }
+    Ok(())
 }
 
 fn bug(error: arrow_schema::ArrowError) -> Error {

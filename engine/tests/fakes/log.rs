@@ -29,6 +29,11 @@ pub enum Deed {
         kept: bool,
     },
     Delete(i64),
+    /// The first row becomes the second, whose value is not told.
+    Rekey {
+        from: i64,
+        row: Row,
+    },
     Truncate,
     /// The table has a fourth column from now on; `rewritten` as in [`Change::Reshaped`].
     Widen {
@@ -151,6 +156,16 @@ impl FakeSource {
                                 kept: false,
                             },
                         ));
+                    }
+                }
+                Deed::Rekey { from, row } => {
+                    let before = there(*from, rows).unwrap();
+                    rows[before] = *row;
+                    for (op, row, kept) in [
+                        (Op::Delete, [*from, -7, -7], false),
+                        (Op::Insert, *row, true),
+                    ] {
+                        told.push(((*name).to_owned(), Told::Row { op, row, kept }));
                     }
                 }
                 Deed::Truncate => {
