@@ -48,6 +48,7 @@ pub async fn run(args: ServeArgs) -> Result<ExitCode> {
             memory: args.memory_mib.max(1) << 20,
             lease: Duration::from_secs(args.lease_seconds.max(3)),
             healthcheck_interval: Duration::from_secs(args.healthcheck_seconds.max(1)),
+            stream_period: Duration::from_secs(args.stream_seconds.max(1)),
             data_dir: args.data.data_dir.clone(),
             ..WorkSettings::default()
         },

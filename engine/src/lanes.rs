@@ -45,11 +45,21 @@ impl Memory {
     }
 
     /// Waits until the batch fits. One that is larger than everything passes alone.
-    async fn admit(&self, batch: &Batch) -> Result<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(batch.byte_count() / UNIT).unwrap_or(u32::MAX);
-        let permits = wanted.clamp(1, self.total);
+    pub async fn admit(&self, batch: &Batch) -> Result<OwnedSemaphorePermit> {
+        let permits = self.permits_for(batch);
         let permit = self.permits.clone().acquire_many_owned(permits).await;
         permit.map_err(|_| Error::cancelled())
+    }
+
+    /// Takes the batch if it fits at once.
+    pub fn try_admit(&self, batch: &Batch) -> Option<OwnedSemaphorePermit> {
+        let permits = self.permits_for(batch);
+        self.permits.clone().try_acquire_many_owned(permits).ok()
+    }
+
+    fn permits_for(&self, batch: &Batch) -> u32 {
+        let wanted = u32::try_from(batch.byte_count() / UNIT).unwrap_or(u32::MAX);
+        wanted.clamp(1, self.total)
     }
 }
 

@@ -12,7 +12,7 @@ use tideway_core::{
     capability::Replay,
     checkpoint::Progress,
     destination::{Load, Outcome, TableLoad},
-    source::{Read, Snapshot, Tracking},
+    source::{Read, Tracking},
 };
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
@@ -22,22 +22,33 @@ use crate::{
     lanes::{TableFlow, load_parts},
     meter::TableMeter,
     observe::{Level, TableState},
-    plan::{PlannedWrite, TablePlan},
+    plan::{PlannedWrite, Streaming, TablePlan},
     run::RunCx,
     shape::Shaper,
+    snapshots::View,
 };
 
 /// Rows that a test run reads per table.
 const TEST_ROWS: u64 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// What the ids of all loads of one execution and table begin with: 16 letters and digits.
+pub fn load_stem(execution_id: &str, schema_id: &str) -> String {
+    let hash = xxh3_128(format!("{execution_id}/{schema_id}").as_bytes());
+    format!("{:016x}", hash as u64)
+}
+
 /// Names one execution's load of one table. Loads of the same execution begin alike and
 /// end in the fence of the worker's lease, so that a worker which lost its lease without
-/// knowing it stages in a place of its own.
-fn load_ids(execution_id: &str, schema_id: &str, fence: u64) -> (String, String) {
-    let hash = xxh3_128(format!("{execution_id}/{schema_id}").as_bytes());
-    let stem = format!("{:016x}", hash as u64);
-    let id = format!("{stem}{fence:x}");
+/// knowing it stages in a place of its own. A table that is read again within a run, since
+/// its stream could not be followed, is loaded under a further id.
+fn load_ids(cx: &RunCx, plan: &TablePlan) -> (String, String) {
+    let stem = load_stem(&cx.spec.execution_id, &plan.schema_id);
+    let fence = cx.spec.fence;
+    let id = match plan.stream {
+        Some(Streaming { again }) if again > 0 => format!("{stem}{fence:x}r{again:x}"),
+        _ => format!("{stem}{fence:x}"),
+    };
     (stem, id)
 }
 
@@ -49,8 +60,18 @@ pub async fn load_table(
 ) -> Result<Outcome> {
     let meter = cx.meter.table(&plan.schema_id);
     for attempt in 1.. {
-        let (generation, snapshot) = cx.snapshots.current().await?;
-        let error = match attempt_table(cx, &plan, snapshot, &meter, cancel).await {
+        let views = match plan.stream {
+            Some(_) => &cx.anchors,
+            None => &cx.snapshots,
+        };
+        let (generation, attempted) = match views.current().await {
+            Ok(view) => (
+                view.generation,
+                attempt_table(cx, &plan, view, &meter, cancel).await,
+            ),
+            Err(error) => (u64::MAX, Err(error)),
+        };
+        let error = match attempted {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
@@ -74,9 +95,11 @@ pub async fn load_table(
             () = cancel.cancelled() => return Err(Error::cancelled()),
         }
         meter.reset();
-        cx.snapshots.renew(generation).await;
+        views.renew(generation).await;
         if error.kind == Kind::Drift {
+            let stream = plan.stream;
             plan = cx.replan(&plan.schema_id).await?;
+            plan.stream = stream;
         }
     }
     Err(Error::bug("the loop of attempts ended"))
@@ -85,16 +108,18 @@ pub async fn load_table(
 async fn attempt_table(
     cx: &RunCx,
     plan: &TablePlan,
-    snapshot: Arc<dyn Snapshot>,
+    view: View,
     meter: &Arc<TableMeter>,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let (stem, id) = load_ids(&cx.spec.execution_id, &plan.schema_id, cx.spec.fence);
+    let (stem, id) = load_ids(cx, plan);
     let checkpoint = cx.ledger.load(&plan.schema_id).await?;
-    if checkpoint
-        .finished_load
-        .as_ref()
-        .is_some_and(|load| load.starts_with(&stem))
+    // Whether a streamed table is to be read at all was decided before.
+    if plan.stream.is_none()
+        && checkpoint
+            .finished_load
+            .as_ref()
+            .is_some_and(|load| load.starts_with(&stem))
     {
         return Ok(Outcome {
             repeated: true,
@@ -102,7 +127,9 @@ async fn attempt_table(
         });
     }
     let cursor = checkpoint.cursor.clone().filter(|cursor| {
-        cx.spec.resync.is_none() && Some(&cursor.column) == plan.tracking.as_ref()
+        cx.spec.resync.is_none()
+            && plan.stream.is_none()
+            && Some(&cursor.column) == plan.tracking.as_ref()
     });
     let earlier = checkpoint
         .progress
@@ -128,6 +155,9 @@ async fn attempt_table(
         }
     }
     kept.announce().await?;
+    if plan.stream.is_some() {
+        kept.checkpoint.shape = plan.shape();
+    }
     let load = begin(cx, plan, &kept.id, cursor.is_none(), resume).await?;
     for change in load.schema_changes() {
         cx.observer
@@ -139,7 +169,7 @@ async fn attempt_table(
     let filled = fill(
         cx,
         plan,
-        snapshot,
+        view,
         meter,
         cancel,
         &mut kept,
@@ -159,7 +189,7 @@ async fn attempt_table(
     filled
 }
 
-async fn begin(
+pub async fn begin(
     cx: &RunCx,
     plan: &TablePlan,
     id: &str,
@@ -196,7 +226,7 @@ async fn finished_before(load: &dyn TableLoad, kept: &mut Kept<'_>) -> Result<Ou
 async fn fill(
     cx: &RunCx,
     plan: &TablePlan,
-    snapshot: Arc<dyn Snapshot>,
+    view: View,
     meter: &Arc<TableMeter>,
     cancel: &CancellationToken,
     kept: &mut Kept<'_>,
@@ -206,6 +236,7 @@ async fn fill(
 ) -> Result<Outcome> {
     let read = Arc::new(read_request(cx, plan, cursor.clone()));
     let earlier = kept.checkpoint.progress.take().filter(|_| resume);
+    let snapshot = view.snapshot;
     let progress = match earlier {
         Some(progress) => Progress {
             landed: load.landed().clone(),
@@ -220,13 +251,13 @@ async fn fill(
                 load_id: kept.id.clone(),
                 parts: scan.parts,
                 landed: load.landed().clone(),
-                cursor: scan.cursor,
-                stream: None,
+                cursor: scan.cursor.filter(|_| plan.stream.is_none()),
+                stream: view.position,
             }
         }
     };
     let boundary = match (&plan.tracking, plan.write) {
-        (Some(column), PlannedWrite::Append) => Some(Boundary::new(
+        (Some(column), PlannedWrite::Append) if plan.stream.is_none() => Some(Boundary::new(
             column,
             cursor.as_ref(),
             progress.cursor.as_ref(),
@@ -255,7 +286,14 @@ async fn fill(
         notes: Mutex::new(BTreeMap::new()),
     });
     load_parts(&flow, load, &cx.slots, cx.lanes, kept).await?;
-    report_notes(cx, plan, &flow);
+    report_notes(
+        cx,
+        plan,
+        &flow
+            .notes
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner()),
+    );
 
     if cx.spec.test {
         load.abandon().await?;
@@ -289,9 +327,11 @@ fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
     Read {
         table: plan.table.clone(),
         columns: plan.read.clone(),
+        // A streamed table is read whole; its tracking field only serves the cutoff.
         tracking: plan
             .tracking
             .clone()
+            .filter(|_| plan.stream.is_none())
             .map(|column| Tracking { column, cursor }),
         mode: match plan.write {
             PlannedWrite::Append => WriteMode::Append,
@@ -318,7 +358,9 @@ impl Kept<'_> {
     /// boundary die with the attempt that gathered them, so an append by cursor cannot.
     fn resumable(&self, plan: &TablePlan) -> bool {
         let appends_by_cursor = plan.write == PlannedWrite::Append && plan.tracking.is_some();
+        // Parts read as of different positions would not meet the stream at one of them.
         self.cx.spec.source.capabilities().replay == Replay::Stable
+            && plan.stream.is_none()
             && !appends_by_cursor
             && self
                 .checkpoint
@@ -389,12 +431,8 @@ impl Kept<'_> {
     }
 }
 
-fn report_notes(cx: &RunCx, plan: &TablePlan, flow: &TableFlow) {
-    let notes = flow
-        .notes
-        .lock()
-        .unwrap_or_else(|broken| broken.into_inner());
-    for ((column, what), rows) in notes.iter() {
+pub fn report_notes(cx: &RunCx, plan: &TablePlan, notes: &BTreeMap<(String, String), u64>) {
+    for ((column, what), rows) in notes {
         cx.observer.log(
             Level::Warn,
             &plan.schema_id,

@@ -1,6 +1,7 @@
 //! The engine against an in-memory source and destination.
 
 mod fakes;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,6 +59,7 @@ impl Bench {
                 lanes: 3,
                 attempts: 3,
             },
+            stream: None,
         }
     }
 

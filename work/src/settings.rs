@@ -13,6 +13,8 @@ pub struct WorkSettings {
     /// A lease that is not renewed for this long is lost.
     pub lease: Duration,
     pub healthcheck_interval: Duration,
+    /// How long one execution of a continuous sync follows a change stream.
+    pub stream_period: Duration,
     pub data_dir: PathBuf,
 }
 
@@ -29,6 +31,7 @@ impl Default for WorkSettings {
             memory: 64 << 20,
             lease: Duration::from_secs(30),
             healthcheck_interval: Duration::from_secs(300),
+            stream_period: Duration::from_secs(300),
             data_dir: PathBuf::from(".tideway"),
         }
     }

@@ -53,6 +53,7 @@ pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
         cutoff: None,
         obfuscation_key: Vec::new(),
         budget: budget(&args),
+        stream: None,
     };
 
     let (meter, controls) = (Arc::<RunMeter>::default(), Arc::<Controls>::default());

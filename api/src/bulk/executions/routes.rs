@@ -288,9 +288,11 @@ async fn status(
         .next_fire(organization, &[sync])
         .await?;
     let Latest { current, last } = latest.remove(&sync).unwrap_or_default();
+    let stream = state.store().streams().of_sync(organization, sync).await?;
+    let running = current.is_some();
     Ok(Json(Data::new(BulkSyncStatus {
         current_execution: current.map(view::execution),
-        ingestion_status: None,
+        ingestion_status: stream.map(|stream| view::ingestion(stream, running, Utc::now())),
         last_execution: last.map(view::execution),
         next_execution_time: next.get(&sync).copied(),
     })))
