@@ -142,6 +142,7 @@ impl Tables {
         let Some(table) = self.tables.get_mut(at) else {
             return Ok(false);
         };
+        let id = table.id().clone();
         let Some(rows) = &mut table.rows else {
             return Err(Error::bug("a table is followed that was not looked at"));
         };
@@ -151,7 +152,7 @@ impl Tables {
         {
             let session = self.converter.session();
             let fetched = refetch(session, &rows.relation, &key, &gaps).await;
-            filled = fetched.map_err(|error| error.while_(table.id()))?;
+            filled = fetched.map_err(|error| error.while_(&id))?;
         }
         let before = rows.byte_count();
         let taken = match message {
@@ -162,10 +163,10 @@ impl Tables {
         };
         self.byte_count += rows.byte_count() - before;
         let broken = rows.broken();
-        taken.map_err(|error| error.while_(table.id()))?;
+        taken.map_err(|error| error.while_(&id))?;
         if broken {
             // A null where the plan says that there is none: the table was another one then.
-            let now = catalog::table(self.converter.session(), &table.followed.table.id).await?;
+            let now = catalog::table(self.converter.session(), &id).await?;
             self.reshape(at, now, true).await?;
         } else if self.byte_count >= self.batch_bytes {
             self.flush().await?;
