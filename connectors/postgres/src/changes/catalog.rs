@@ -45,6 +45,24 @@ impl TypeInfo {
     }
 }
 
+#[cfg(test)]
+impl TypeInfo {
+    /// A built-in type that is neither an array nor an enumeration.
+    pub fn built_in(oid: u32) -> TypeInfo {
+        TypeInfo {
+            pg_type: PgType {
+                oid,
+                typmod: -1,
+                array: false,
+                enumeration: false,
+            },
+            domain: false,
+            sent_as_text: false,
+            cast_by_function: false,
+        }
+    }
+}
+
 const TYPES: &str = "\
 SELECT t.oid, u.oid AS base, t.typtype = 'd' AS domain, COALESCE(b.typmod, -1) AS typmod, \
   u.typtype = 'e' AS enumeration, u.typcategory = 'A' AS array, \
@@ -78,12 +96,16 @@ pub async fn types(session: &Session, oids: &[u32]) -> Result<HashMap<u32, TypeI
     rows.iter().map(|row| info(row).map_err(explain)).collect()
 }
 
-/// Types within these tables' columns, down to elements and fields, that have no binary
-/// form. The server fails on them in the middle of a stream where binary cells are asked for.
+/// Types within the columns of a publication's tables, down to elements and fields, that
+/// have no binary form. The server fails on them in the middle of a stream where binary
+/// cells are asked for, also in tables that nobody follows.
 const WITHOUT_BINARY: &str = "\
 WITH RECURSIVE used (oid) AS ( \
-  SELECT a.atttypid FROM pg_catalog.pg_attribute a \
-  WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped \
+  SELECT a.atttypid FROM pg_catalog.pg_publication_tables p \
+  JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename \
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+  WHERE p.pubname = $1 AND a.attnum > 0 AND NOT a.attisdropped \
   UNION \
   SELECT n.oid FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid, \
   LATERAL ( \
@@ -95,9 +117,9 @@ WITH RECURSIVE used (oid) AS ( \
   ) n WHERE n.oid <> 0 \
 ) SELECT EXISTS (SELECT FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid WHERE t.typsend = 0)";
 
-/// Whether every value of these tables can be sent in binary form.
-pub async fn all_binary(session: &Session, tables: &[u32]) -> Result<bool> {
-    let row = session.query_one(WITHOUT_BINARY, &[&tables]).await;
+/// Whether every value of the publication's tables can be sent in binary form.
+pub async fn all_binary(session: &Session, publication: &str) -> Result<bool> {
+    let row = session.query_one(WITHOUT_BINARY, &[&publication]).await;
     let lacking: bool = row.and_then(|row| row.try_get(0)).map_err(explain)?;
     Ok(!lacking)
 }

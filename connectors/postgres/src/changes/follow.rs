@@ -174,7 +174,7 @@ impl Task {
         }
         let start = tables.iter().map(|table| table.from).min();
         let start = start.unwrap_or(slot.confirmed);
-        let tables = Tables::new(session, tables, follow.batch_bytes).await?;
+        let tables = Tables::new(session, &names.publication, tables, follow.batch_bytes).await?;
         let registered = Registered::new(&postgres.followers, &names.slot, slot.confirmed);
         let now = Instant::now();
         Ok(Task {
@@ -212,15 +212,16 @@ impl Task {
             }
             let wake = self.wake();
             tokio::select! {
+                // The server last: under load it always has something to say.
                 biased;
                 () = self.out.closed() => return Ok(()),
+                // It cannot end, for its sender is kept too.
+                _ = self.registered.durable.changed() => self.report(false).await?,
+                () = sleep_until(wake) => self.tick().await?,
                 arrived = self.session.wait() => {
                     arrived?;
                     self.heard = Instant::now();
                 }
-                // It cannot end, for its sender is kept too.
-                _ = self.registered.durable.changed() => self.report(false).await?,
-                () = sleep_until(wake) => self.tick().await?,
             }
         }
     }
@@ -228,8 +229,9 @@ impl Task {
     /// When something has to be done though nothing arrives.
     fn wake(&self) -> Instant {
         let report = self.reported + self.report_pace();
-        let mut wake = report.min(self.looked + LOOK);
+        let mut wake = report;
         if self.transaction.is_none() {
+            wake = wake.min(self.looked + LOOK);
             if self.committed_at.is_some() {
                 wake = wake.min(self.told + PACE);
             } else if self.reached > self.barrier_at {

@@ -272,12 +272,19 @@ impl TableRows {
 
     /// The rows since the last call; up to the first unsound one.
     pub async fn finish(&mut self, converter: &mut Converter) -> Result<Option<Batch>> {
+        for slot in &mut self.slots {
+            slot.convert(converter).await?;
+        }
+        self.batch()
+    }
+
+    /// What has come, nothing of it waiting for the server any more.
+    fn batch(&mut self) -> Result<Option<Batch>> {
         let row_count = self.ops.len();
         let sound = self.sound.take().unwrap_or(row_count);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.slots.len());
         let (mut notes, mut kept) = (Vec::new(), Vec::new());
         for (at, slot) in self.slots.iter_mut().enumerate() {
-            slot.convert(converter).await?;
             let (array, of_column) = slot.decoder.finish()?;
             arrays.push(array.slice(0, sound.min(array.len())));
             notes.extend(of_column);
@@ -463,3 +470,6 @@ impl Waiting {
         values.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,8 +83,8 @@ impl Tables {
         let by_oid: HashMap<u32, usize> = found
             .filter_map(|(at, id)| Some((*oids.get(id)?, at)))
             .collect();
-        let present: Vec<u32> = by_oid.keys().copied().collect();
-        let binary = session.version >= BINARY && catalog::all_binary(&session, &present).await?;
+        let binary =
+            session.version >= BINARY && catalog::all_binary(&session, publication).await?;
         Ok(Tables {
             converter: Converter::new(session),
             binary,
@@ -188,6 +188,11 @@ impl Tables {
     /// The table whose change this is, unless it has it already or is not followed.
     async fn find(&mut self, commit: Lsn, oid: u32) -> Result<Option<usize>> {
         let Some(told) = self.told.get_mut(&oid) else {
+            if self.by_oid.contains_key(&oid) {
+                return Err(Error::data(
+                    "the server's change stream is damaged: a row came before its table",
+                ));
+            }
             return Ok(None);
         };
         let at = told.table;
