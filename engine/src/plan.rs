@@ -153,6 +153,15 @@ pub enum PlannedWrite {
 }
 
 impl TablePlan {
+    /// Whether every row that is read is written, in the very columns that were read. What
+    /// they are called at the destination does not matter.
+    pub fn keeps_rows_as_they_are(&self) -> bool {
+        self.filters.is_empty()
+            && self.cutoff.is_none()
+            && !self.obfuscated.contains(&true)
+            && self.read.len() == self.target.columns.len()
+    }
+
     pub fn write(&self, complete: bool) -> Write {
         match self.write {
             PlannedWrite::Append => Write::Append,

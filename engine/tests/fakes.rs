@@ -5,25 +5,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
     },
 };
 
 use arrow_array::{Int64Array, RecordBatch, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tideway_core::{
     Batch, Capabilities, Catalog, CheckReport, Column, Connection, Cursor, Error, LogicalType,
-    Mark, Part, Result, Roles, Table, TableId, WriteMode,
+    Mark, Part, Payload, Result, Roles, Table, TableId, WriteMode,
     capability::Replay,
     destination::{
         Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, SchemaChange, TableLoad,
         Write,
     },
     naming::NamePolicy,
+    payload::Format,
     schema::{TableKind, arrow_schema},
-    source::{BatchStream, Read, Scan, Scope, Snapshot, Source},
+    source::{BatchStream, PayloadStream, Read, Scan, Scope, Snapshot, Source},
 };
 
 /// `[id, value, tracking]`
@@ -34,6 +35,8 @@ pub struct FakeSource {
     pub tables: Arc<Mutex<BTreeMap<String, Vec<Row>>>>,
     /// Reads of this table fail until the counter is used up.
     pub fails: Arc<Mutex<BTreeMap<String, (Error, AtomicU32)>>>,
+    /// What rows can be had as besides batches.
+    pub formats: Vec<Format>,
     capabilities: Capabilities,
 }
 
@@ -53,6 +56,7 @@ impl FakeSource {
         FakeSource {
             tables: Arc::default(),
             fails: Arc::default(),
+            formats: Vec::new(),
             capabilities: capabilities(replay),
         }
     }
@@ -166,6 +170,24 @@ impl Snapshot for FakeSnapshot {
         })
     }
 
+    async fn formats(&self, _: &Read) -> Result<Vec<Format>> {
+        Ok(self.source.formats.clone())
+    }
+
+    /// Each row as its cells, each of eight bytes.
+    fn read_as(self: Arc<Self>, read: Arc<Read>, part: Part, format: &Format) -> PayloadStream {
+        assert!(self.source.formats.contains(format));
+        let bytes_of = |batch: Batch| Payload {
+            bytes: cells(&batch)
+                .concat()
+                .into_iter()
+                .flat_map(i64::to_be_bytes)
+                .collect(),
+            row_count: batch.row_count() as u64,
+        };
+        self.read(read, part).map_ok(bytes_of).boxed()
+    }
+
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         let table = read.table.id.name.clone();
         if let Some((error, left)) = self.source.fails.lock().unwrap().get(&table)
@@ -196,6 +218,23 @@ impl Snapshot for FakeSnapshot {
     }
 }
 
+pub fn eight_bytes(words: [&str; 3]) -> Format {
+    Format {
+        name: "eight-bytes",
+        columns: words.map(str::to_owned).to_vec(),
+    }
+}
+
+fn cells(batch: &Batch) -> Vec<Vec<i64>> {
+    let row = |row| {
+        let columns = batch.rows.columns().iter();
+        columns
+            .map(|c| c.as_primitive::<Int64Type>().value(row))
+            .collect()
+    };
+    (0..batch.row_count()).map(row).collect()
+}
+
 fn record_batch(columns: &[Column], rows: &[Row]) -> RecordBatch {
     let array = |column: &Column| {
         let at = ["id", "v", "t"]
@@ -223,6 +262,12 @@ struct Disk {
 #[derive(Clone)]
 pub struct FakeDestination {
     disk: Arc<Mutex<Disk>>,
+    /// What loads take besides batches.
+    pub takes: Option<Format>,
+    /// Rows that came so.
+    pub passed: Arc<AtomicU64>,
+    /// Rows that a part says to have lost, once it is committed.
+    pub loses: u64,
     capabilities: Capabilities,
 }
 
@@ -230,6 +275,9 @@ impl FakeDestination {
     pub fn new() -> Self {
         FakeDestination {
             disk: Arc::default(),
+            takes: None,
+            passed: Arc::default(),
+            loses: 0,
             capabilities: capabilities(Replay::Snapshot),
         }
     }
@@ -286,7 +334,7 @@ impl Destination for FakeDestination {
             load,
             landed,
             finished,
-            disk: self.disk.clone(),
+            destination: self.clone(),
         }))
     }
 }
@@ -295,7 +343,7 @@ struct FakeLoad {
     load: Load,
     landed: BTreeSet<String>,
     finished: bool,
-    disk: Arc<Mutex<Disk>>,
+    destination: FakeDestination,
 }
 
 #[async_trait]
@@ -312,24 +360,29 @@ impl TableLoad for FakeLoad {
         self.finished
     }
 
+    fn takes(&self, format: &Format) -> bool {
+        self.destination.takes.as_ref() == Some(format)
+    }
+
     async fn lane(&self) -> Result<Box<dyn Lane>> {
         Ok(Box::new(FakeLane {
             id: self.load.id.clone(),
             rows: vec![],
-            disk: self.disk.clone(),
+            destination: self.destination.clone(),
         }))
     }
 
     async fn finish(&self) -> Result<Outcome> {
         tokio::task::yield_now().await;
-        let outcome = self.disk.lock().unwrap().finish(&self.load)?;
+        let outcome = self.destination.disk.lock().unwrap().finish(&self.load)?;
         // A crash may come after the commit but before the answer.
         tokio::task::yield_now().await;
         Ok(outcome)
     }
 
     async fn abandon(&self) -> Result<()> {
-        self.disk.lock().unwrap().staged.remove(&self.load.id);
+        let mut disk = self.destination.disk.lock().unwrap();
+        disk.staged.remove(&self.load.id);
         Ok(())
     }
 }
@@ -377,6 +430,7 @@ impl Disk {
                 outcome.inserted = staged.rows.len() as u64;
                 *table = staged.rows;
             }
+            Write::Changes { .. } => return Err(Error::unsupported("changes")),
             Write::Merge { complete, deletes } => {
                 let keys: BTreeSet<i64> = staged.rows.iter().map(|row| row[0]).collect();
                 let before = table.len();
@@ -397,21 +451,29 @@ impl Disk {
 struct FakeLane {
     id: String,
     rows: Vec<Vec<i64>>,
-    disk: Arc<Mutex<Disk>>,
+    destination: FakeDestination,
 }
 
 #[async_trait]
 impl Lane for FakeLane {
     async fn write(&mut self, batch: Batch) -> Result<Accepted> {
         tokio::task::yield_now().await;
-        for row in 0..batch.row_count() {
-            let cells = batch.rows.columns().iter();
-            self.rows.push(
-                cells
-                    .map(|c| c.as_primitive::<Int64Type>().value(row))
-                    .collect(),
-            );
-        }
+        self.rows.extend(cells(&batch));
+        Ok(Accepted::default())
+    }
+
+    async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
+        tokio::task::yield_now().await;
+        self.destination.passed.fetch_add(payload.row_count, SeqCst);
+        let (cells, []) = payload.bytes.as_chunks::<8>() else {
+            panic!("a cell was cut")
+        };
+        let cells: Vec<i64> = cells.iter().copied().map(i64::from_be_bytes).collect();
+        self.rows.extend(
+            cells
+                .chunks(cells.len() / payload.row_count as usize)
+                .map(<[i64]>::to_vec),
+        );
         Ok(Accepted::default())
     }
 
@@ -419,7 +481,7 @@ impl Lane for FakeLane {
         tokio::task::yield_now().await;
         let rows = std::mem::take(&mut self.rows);
         let count = rows.len() as u64;
-        let mut disk = self.disk.lock().unwrap();
+        let mut disk = self.destination.disk.lock().unwrap();
         let staged = disk
             .staged
             .get_mut(&self.id)
@@ -427,6 +489,8 @@ impl Lane for FakeLane {
         if staged.parts.insert(part_id.to_owned()) {
             staged.rows.extend(rows);
         }
-        Ok(Durable { rows: count })
+        Ok(Durable {
+            rows: count - self.destination.loses,
+        })
     }
 }

@@ -6,6 +6,7 @@
     reason = "tables of cases"
 )]
 
+mod passing;
 mod read_check;
 mod read_discovery;
 mod read_errors;

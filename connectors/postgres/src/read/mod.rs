@@ -6,6 +6,7 @@ mod column;
 mod decode;
 mod interval;
 mod numeric;
+mod pass;
 mod plan;
 mod relation;
 mod snapshot;

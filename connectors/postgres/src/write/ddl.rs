@@ -255,13 +255,17 @@ pub fn is_laid_out(stage: &Described, columns: &[Column]) -> bool {
 
 /// Makes the staging table. It has no system columns and no indexes: both come for a
 /// fraction of the cost once all rows are there.
-pub async fn create_stage(
-    client: &Transaction<'_>,
-    stage: &Place,
-    columns: &[Column],
-) -> Result<()> {
-    let columns = fingerprint(columns);
-    let (name, comment) = (stage.sql(), literal(&columns));
+///
+/// Key columns that the source promises to fill are NOT NULL from the beginning: rows are
+/// looked at as they come, rather than all once more for the primary key.
+pub async fn create_stage(client: &Transaction<'_>, stage: &Place, load: &Load) -> Result<()> {
+    let declared = load.target.columns.iter().map(|column| {
+        let required = !column.nullable && key(load).contains(&column.name);
+        let suffix = if required { " NOT NULL" } else { "" };
+        format!("{}{suffix}", declaration(column))
+    });
+    let (columns, name) = (list(declared), stage.sql());
+    let comment = literal(&fingerprint(&load.target.columns));
     let sql = format!("CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}");
     client.batch_execute(&sql).await.map_err(explain)
 }

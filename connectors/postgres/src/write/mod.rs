@@ -22,6 +22,7 @@ use tideway_core::{
     Error, Kind, Result,
     destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
+    payload::Format,
 };
 use tokio_postgres::Transaction;
 
@@ -29,6 +30,7 @@ use crate::{
     config::DestinationOptions,
     connect::{Postgres, Session, explain},
     sql::ident,
+    types,
 };
 
 use ddl::{Described, OWN_PREFIX, Place, create_stage, describe, is_laid_out};
@@ -48,9 +50,11 @@ impl Destination for Postgres {
             Ok(begun) => begun,
             Err(error) => return Err(self.advised(&session, &load, &place, error).await),
         };
+        let version = session.version;
         self.keep(session);
         Ok(Box::new(PostgresLoad {
             postgres: self.clone(),
+            version,
             load: Arc::new(load),
             place,
             begun,
@@ -143,7 +147,7 @@ async fn begin(session: &mut Session, load: &Load, place: &Place) -> Result<Begu
     let fits = |earlier: &Described| is_laid_out(earlier, &load.target.columns);
     if !(load.resume && earlier.as_ref().is_some_and(fits)) {
         discard(&transaction, load, place).await?;
-        create_stage(&transaction, &stage, &load.target.columns).await?;
+        create_stage(&transaction, &stage, load).await?;
     }
     (begun.landed, _) = ledger.landed(&transaction, &load.id).await?;
     ledger.prune(&transaction, place).await?;
@@ -202,6 +206,8 @@ struct PostgresLoad {
     load: Arc<Load>,
     place: Place,
     begun: Begun,
+    /// The server's `server_version_num`.
+    version: u32,
 }
 
 #[async_trait]
@@ -216,6 +222,27 @@ impl TableLoad for PostgresLoad {
 
     fn finished(&self) -> bool {
         self.begun.finished
+    }
+
+    /// The staging table's columns are made for the load's logical types, so that a form in
+    /// which those are sent is taken as it is. Rows without a key, which are told of when
+    /// they are merged, must not be among those that nobody looks at.
+    fn takes(&self, format: &Format) -> bool {
+        let target = &self.load.target;
+        let merged = matches!(self.load.write, Write::Merge { .. });
+        let whole_key = || {
+            let mut columns = target.columns.iter();
+            columns.all(|column| !column.nullable || !target.key.contains(&column.name))
+        };
+        format.name == types::COPY
+            && format.columns.len() == target.columns.len()
+            && (!merged || whole_key())
+            && !matches!(self.load.write, Write::Changes { .. })
+            && target
+                .columns
+                .iter()
+                .zip(&format.columns)
+                .all(|(column, sent)| types::takes(column.logical, self.version, sent))
     }
 
     async fn lane(&self) -> Result<Box<dyn Lane>> {
