@@ -430,7 +430,6 @@ impl Disk {
                 outcome.inserted = staged.rows.len() as u64;
                 *table = staged.rows;
             }
-            Write::Changes { .. } => return Err(Error::unsupported("changes")),
             Write::Merge { complete, deletes } => {
                 let keys: BTreeSet<i64> = staged.rows.iter().map(|row| row[0]).collect();
                 let before = table.len();
