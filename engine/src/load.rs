@@ -12,7 +12,8 @@ use tideway_core::{
     capability::Replay,
     checkpoint::Progress,
     destination::{Load, Outcome, TableLoad},
-    source::{Read, Tracking},
+    payload::Format,
+    source::{Read, Snapshot, Tracking},
 };
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_128;
@@ -273,9 +274,19 @@ async fn fill(
     kept.checkpoint.progress = Some(progress);
     kept.save().await?;
 
+    let passing = match boundary.is_none() && !cx.spec.test && plan.keeps_rows_as_they_are() {
+        true => agreed_format(snapshot.as_ref(), &read, load).await?,
+        false => None,
+    };
+    if let Some(format) = &passing {
+        let message = format!("rows pass through undecoded, as {}", format.name);
+        cx.observer
+            .log(Level::Debug, &plan.schema_id, message, json!({}));
+    }
     let flow = Arc::new(TableFlow {
         snapshot,
         read,
+        passing,
         shaper: Shaper::new(plan, &cx.spec.obfuscation_key, cx.started_at)?,
         boundary,
         queue: Mutex::new(todo),
@@ -320,6 +331,16 @@ async fn fill(
     let outcome = load.finish().await?;
     kept.settle().await?;
     Ok(outcome)
+}
+
+/// The first form that the source offers and the destination takes.
+async fn agreed_format(
+    snapshot: &dyn Snapshot,
+    read: &Read,
+    load: &dyn TableLoad,
+) -> Result<Option<Format>> {
+    let mut offered = snapshot.formats(read).await?.into_iter();
+    Ok(offered.find(|format| load.takes(format)))
 }
 
 fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {

@@ -181,6 +181,15 @@ pub enum PlannedWrite {
 }
 
 impl TablePlan {
+    /// Whether every row that is read is written, in the very columns that were read. What
+    /// they are called at the destination does not matter.
+    pub fn keeps_rows_as_they_are(&self) -> bool {
+        self.filters.is_empty()
+            && self.cutoff.is_none()
+            && !self.obfuscated.contains(&true)
+            && self.read.len() == self.target.columns.len()
+    }
+
     /// The key in the source's names.
     pub fn source_key(&self) -> Vec<String> {
         let columns = self.read.iter().zip(&self.target.columns);

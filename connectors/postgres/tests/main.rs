@@ -13,6 +13,7 @@ mod changes_reshape;
 mod changes_rig;
 mod changes_slot;
 mod changes_types;
+mod passing;
 mod read_check;
 mod read_discovery;
 mod read_errors;

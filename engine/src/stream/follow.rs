@@ -161,14 +161,14 @@ impl Tables {
     }
 
     async fn rows(&mut self, cx: &RunCx, table: &TableId, batch: Batch) -> Result<()> {
-        let permit = match cx.memory.try_admit(&batch) {
+        let permit = match cx.memory.try_admit(batch.byte_count()) {
             Some(permit) => permit,
             None => {
                 // What the tables hold would otherwise wait for a barrier that cannot come.
                 for inbox in self.inboxes.values() {
                     let _ = inbox.send(Told::Relieve);
                 }
-                cx.memory.admit(&batch).await?
+                cx.memory.admit(batch.byte_count()).await?
             }
         };
         self.tell(table, Told::Rows(batch, permit));

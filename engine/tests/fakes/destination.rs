@@ -2,19 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use arrow_array::{Array, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
 use tideway_core::{
-    Batch, Capabilities, CheckReport, Connection, Error, Op, Ops, Result, Roles,
+    Batch, Capabilities, CheckReport, Connection, Error, Op, Ops, Payload, Result, Roles,
     capability::Replay,
     destination::{
         Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, SchemaChange, TableLoad,
         Write,
     },
+    payload::Format,
 };
 
 use super::capabilities;
@@ -56,6 +60,12 @@ pub struct FakeDestination {
     disk: Arc<Mutex<Disk>>,
     /// How long it takes to put a load in place.
     pub slow: Option<Duration>,
+    /// What loads take besides batches.
+    pub takes: Option<Format>,
+    /// Rows that came so.
+    pub passed: Arc<AtomicU64>,
+    /// Rows that a part says to have lost, once it is committed.
+    pub loses: u64,
     capabilities: Capabilities,
 }
 
@@ -64,6 +74,9 @@ impl FakeDestination {
         FakeDestination {
             disk: Arc::default(),
             slow: None,
+            takes: None,
+            passed: Arc::default(),
+            loses: 0,
             capabilities: capabilities(Replay::Snapshot),
         }
     }
@@ -151,8 +164,7 @@ impl Destination for FakeDestination {
             load,
             landed,
             finished,
-            disk: self.disk.clone(),
-            slow: self.slow,
+            destination: self.clone(),
         }))
     }
 }
@@ -161,8 +173,7 @@ struct FakeLoad {
     load: Load,
     landed: BTreeSet<String>,
     finished: bool,
-    disk: Arc<Mutex<Disk>>,
-    slow: Option<Duration>,
+    destination: FakeDestination,
 }
 
 #[async_trait]
@@ -179,27 +190,32 @@ impl TableLoad for FakeLoad {
         self.finished
     }
 
+    fn takes(&self, format: &Format) -> bool {
+        self.destination.takes.as_ref() == Some(format)
+    }
+
     async fn lane(&self) -> Result<Box<dyn Lane>> {
         Ok(Box::new(FakeLane {
             id: self.load.id.clone(),
             rows: vec![],
-            disk: self.disk.clone(),
+            destination: self.destination.clone(),
         }))
     }
 
     async fn finish(&self) -> Result<Outcome> {
         tokio::task::yield_now().await;
-        if let Some(time) = self.slow {
+        if let Some(time) = self.destination.slow {
             tokio::time::sleep(time).await;
         }
-        let outcome = self.disk.lock().unwrap().finish(&self.load)?;
+        let outcome = self.destination.disk.lock().unwrap().finish(&self.load)?;
         // A crash may come after the commit but before the answer.
         tokio::task::yield_now().await;
         Ok(outcome)
     }
 
     async fn abandon(&self) -> Result<()> {
-        self.disk.lock().unwrap().staged.remove(&self.load.id);
+        let mut disk = self.destination.disk.lock().unwrap();
+        disk.staged.remove(&self.load.id);
         Ok(())
     }
 }
@@ -327,7 +343,7 @@ fn change(table: &mut Vec<Vec<i64>>, row: StagedRow, outcome: &mut Outcome) {
 struct FakeLane {
     id: String,
     rows: Vec<StagedRow>,
-    disk: Arc<Mutex<Disk>>,
+    destination: FakeDestination,
 }
 
 #[async_trait]
@@ -335,7 +351,7 @@ impl Lane for FakeLane {
     async fn write(&mut self, batch: Batch) -> Result<Accepted> {
         tokio::task::yield_now().await;
         {
-            let mut disk = self.disk.lock().unwrap();
+            let mut disk = self.destination.disk.lock().unwrap();
             disk.most_bytes = disk.most_bytes.max(batch.byte_count());
         }
         let kept = |column: usize, row: usize| {
@@ -361,10 +377,28 @@ impl Lane for FakeLane {
             };
             if op.is_some() && !keys.insert(cells[0]) {
                 let wrong = format!("key {:?} twice in a part", cells[0]);
-                self.disk.lock().unwrap().wrongs.push(wrong);
+                self.destination.disk.lock().unwrap().wrongs.push(wrong);
             }
             self.rows.push(StagedRow { op, cells });
         }
+        Ok(Accepted::default())
+    }
+
+    async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
+        tokio::task::yield_now().await;
+        self.destination.passed.fetch_add(payload.row_count, SeqCst);
+        let (cells, []) = payload.bytes.as_chunks::<8>() else {
+            panic!("a cell was cut")
+        };
+        let cells: Vec<Option<i64>> = cells
+            .iter()
+            .map(|cell| Some(i64::from_be_bytes(*cell)))
+            .collect();
+        let rows = cells.chunks(cells.len() / payload.row_count as usize);
+        self.rows.extend(rows.map(|cells| StagedRow {
+            op: None,
+            cells: cells.to_vec(),
+        }));
         Ok(Accepted::default())
     }
 
@@ -372,12 +406,14 @@ impl Lane for FakeLane {
         tokio::task::yield_now().await;
         let rows = std::mem::take(&mut self.rows);
         let count = rows.len() as u64;
-        let mut disk = self.disk.lock().unwrap();
+        let mut disk = self.destination.disk.lock().unwrap();
         let staged = disk
             .staged
             .get_mut(&self.id)
             .ok_or_else(|| Error::missing("the staging place is gone"))?;
         staged.parts.entry(part_id.to_owned()).or_insert(rows);
-        Ok(Durable { rows: count })
+        Ok(Durable {
+            rows: count - self.destination.loses,
+        })
     }
 }

@@ -12,17 +12,18 @@ use std::{
     },
 };
 
-use arrow_array::{Int64Array, RecordBatch};
+use arrow_array::{Int64Array, RecordBatch, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tideway_core::{
     Batch, Capabilities, Catalog, CheckReport, Column, Connection, Cursor, Error, LogicalType,
-    Mark, Part, Result, Roles, Table, TableId, WriteMode,
+    Mark, Part, Payload, Result, Roles, Table, TableId, WriteMode,
     capability::Replay,
     naming::NamePolicy,
+    payload::Format,
     schema::{TableKind, arrow_schema},
-    source::{BatchStream, Read, Scan, Scope, Snapshot, Source},
+    source::{BatchStream, PayloadStream, Read, Scan, Scope, Snapshot, Source},
 };
 
 pub use destination::FakeDestination;
@@ -36,6 +37,8 @@ pub struct FakeSource {
     pub tables: Arc<Mutex<BTreeMap<String, Vec<Row>>>>,
     /// Reads of this table fail until the counter is used up.
     pub fails: Arc<Mutex<BTreeMap<String, (Error, AtomicU32)>>>,
+    /// What rows can be had as besides batches.
+    pub formats: Vec<Format>,
     /// What happened, where the source has a change stream.
     pub log: Option<Arc<FakeLog>>,
     capabilities: Capabilities,
@@ -62,6 +65,7 @@ impl FakeSource {
         FakeSource {
             tables: Arc::default(),
             fails: Arc::default(),
+            formats: Vec::new(),
             log: None,
             capabilities: capabilities(replay),
         }
@@ -210,6 +214,24 @@ impl Snapshot for FakeSnapshot {
         })
     }
 
+    async fn formats(&self, _: &Read) -> Result<Vec<Format>> {
+        Ok(self.source.formats.clone())
+    }
+
+    /// Each row as its cells, each of eight bytes.
+    fn read_as(self: Arc<Self>, read: Arc<Read>, part: Part, format: &Format) -> PayloadStream {
+        assert!(self.source.formats.contains(format));
+        let bytes_of = |batch: Batch| Payload {
+            bytes: cells(&batch)
+                .concat()
+                .into_iter()
+                .flat_map(i64::to_be_bytes)
+                .collect(),
+            row_count: batch.row_count() as u64,
+        };
+        self.read(read, part).map_ok(bytes_of).boxed()
+    }
+
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         let table = read.table.id.name.clone();
         if let Some((error, left)) = self.source.fails.lock().unwrap().get(&table)
@@ -238,6 +260,23 @@ impl Snapshot for FakeSnapshot {
             })
             .boxed()
     }
+}
+
+pub fn eight_bytes(words: [&str; 3]) -> Format {
+    Format {
+        name: "eight-bytes",
+        columns: words.map(str::to_owned).to_vec(),
+    }
+}
+
+fn cells(batch: &Batch) -> Vec<Vec<i64>> {
+    let row = |row| {
+        let columns = batch.rows.columns().iter();
+        columns
+            .map(|c| c.as_primitive::<Int64Type>().value(row))
+            .collect()
+    };
+    (0..batch.row_count()).map(row).collect()
 }
 
 fn record_batch(columns: &[Column], rows: &[Row]) -> RecordBatch {

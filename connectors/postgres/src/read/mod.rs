@@ -6,6 +6,7 @@ pub mod column;
 mod decode;
 mod interval;
 mod numeric;
+mod pass;
 mod plan;
 mod relation;
 pub mod snapshot;

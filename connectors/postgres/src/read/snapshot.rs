@@ -9,14 +9,15 @@ use std::{
 use async_trait::async_trait;
 use tideway_core::{
     Error, Kind, Part, Result, TableId,
-    source::{BatchStream, Read, Scan, Snapshot},
+    payload::Format,
+    source::{BatchStream, PayloadStream, Read, Scan, Snapshot},
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::{
     activity::{READING, oldest_open, server_time},
-    plan,
+    pass, plan,
     relation::Relation,
     stream,
 };
@@ -145,6 +146,14 @@ impl PostgresSnapshot {
         Ok(relation)
     }
 
+    /// Whether the server knows what characters its texts are made of, so that all of them
+    /// arrive as UTF-8.
+    pub async fn encodes_text(&self) -> Result<bool> {
+        let answer = self.holder.ask("SHOW server_encoding").await?;
+        let encoding = answer.into_iter().next().flatten();
+        Ok(encoding.is_some_and(|encoding| encoding != "SQL_ASCII"))
+    }
+
     fn relations(&self) -> std::sync::MutexGuard<'_, HashMap<TableId, Arc<Relation>>> {
         self.relations
             .lock()
@@ -172,6 +181,15 @@ impl Snapshot for PostgresSnapshot {
 
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         stream::read(self, read, part)
+    }
+
+    async fn formats(&self, read: &Read) -> Result<Vec<Format>> {
+        let formats = pass::formats(self, read).await;
+        formats.map_err(|error| self.about(&read.table.id, error))
+    }
+
+    fn read_as(self: Arc<Self>, read: Arc<Read>, part: Part, _: &Format) -> PayloadStream {
+        stream::pass(self, read, part)
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, future::try_join};
 use tideway_core::{
-    Batch, Error, Note, Ops, Result,
+    Batch, Error, Note, Ops, Payload, Result,
     destination::{Accepted, Durable, Lane, Load, Write},
     operations::Operations,
 };
@@ -212,6 +212,19 @@ impl Lane for PostgresLane {
         rows.staged += came - without;
         self.part = Part::Open { sink, rows };
         Ok(Accepted { notes })
+    }
+
+    async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
+        let (mut sink, rows) = self.take_part().await?;
+        if !self.buffer.is_empty() {
+            send(&mut sink, self.buffer.split().freeze()).await?;
+        }
+        send(&mut sink, payload.bytes).await?;
+        self.part = Part::Open {
+            sink,
+            rows: rows + payload.row_count,
+        };
+        Ok(Accepted::default())
     }
 
     async fn commit(&mut self, part_id: &str) -> Result<Durable> {
