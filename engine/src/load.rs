@@ -330,6 +330,9 @@ async fn fill(
         .table(&plan.schema_id, &plan.target.name, TableState::Processing);
     let outcome = load.finish().await?;
     kept.settle().await?;
+    let told = outcome.notes.iter();
+    let told = told.map(|note| ((note.column.clone(), note.what.clone()), note.rows));
+    report_notes(cx, plan, &told.collect());
     Ok(outcome)
 }
 

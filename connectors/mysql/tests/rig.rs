@@ -215,6 +215,7 @@ impl Rig {
             deleted,
             unchanged,
             repeated: false,
+            notes: Vec::new(),
             place: format!("{}.people", self.database),
         }
     }

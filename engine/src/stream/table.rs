@@ -289,9 +289,10 @@ impl Streamed {
         Ok(())
     }
 
-    fn settled(&mut self, (checkpoint, outcome): (Checkpoint, Outcome)) {
+    fn settled(&mut self, (checkpoint, mut outcome): (Checkpoint, Outcome)) {
         self.finishing = None;
         self.checkpoint = checkpoint;
+        self.note(std::mem::take(&mut outcome.notes));
         unit::add(&mut self.outcome, &outcome);
         self.finished_at = Instant::now();
         self.publish();

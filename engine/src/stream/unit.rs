@@ -373,6 +373,7 @@ pub fn add(sum: &mut Outcome, more: &Outcome) {
     sum.updated += more.updated;
     sum.deleted += more.deleted;
     sum.unchanged += more.unchanged;
+    sum.notes.extend(more.notes.iter().cloned());
     if !more.place.is_empty() {
         sum.place.clone_from(&more.place);
     }
