@@ -76,7 +76,12 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub async fn new(session: Session, tables: Vec<Tracked>, batch_bytes: usize) -> Result<Tables> {
+    pub async fn new(
+        session: Session,
+        publication: &str,
+        tables: Vec<Tracked>,
+        batch_bytes: usize,
+    ) -> Result<Tables> {
         let ids: Vec<TableId> = tables.iter().map(|table| table.id().clone()).collect();
         let oids = catalog::oids(&session, &ids).await?;
         let found = ids.iter().enumerate();
