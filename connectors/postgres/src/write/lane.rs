@@ -215,15 +215,14 @@ impl Lane for PostgresLane {
     }
 
     async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
-        let (mut sink, rows) = self.take_part().await?;
+        let (mut sink, mut rows) = self.take_part().await?;
         if !self.buffer.is_empty() {
             send(&mut sink, self.buffer.split().freeze()).await?;
         }
         send(&mut sink, payload.bytes).await?;
-        self.part = Part::Open {
-            sink,
-            rows: rows + payload.row_count,
-        };
+        rows.came += payload.row_count;
+        rows.staged += payload.row_count;
+        self.part = Part::Open { sink, rows };
         Ok(Accepted::default())
     }
 
