@@ -200,7 +200,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         let mut rows = rows();
-        let mut message = [insert(), update(7), update(8)].swap_remove(which);
+        let mut message = vec![insert(), update(7), update(8)].swap_remove(which);
         for (at, byte) in damage {
             let at = at.index(message.len());
             message[at] = byte;
