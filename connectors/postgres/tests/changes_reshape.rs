@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use tideway_core::{Op, changes::Change};
 
-use crate::{changes_rig::*, read_rig::*};
+use crate::changes_rig::*;
 
 /// What is told of `t` after `alter` and a row that follows it.
 async fn told_after(setup: &str, alter: &str, then: &str) -> (Streaming, Vec<Change>) {

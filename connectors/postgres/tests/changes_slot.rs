@@ -10,7 +10,7 @@ use tideway_core::{
     connector::ConnectCx,
 };
 
-use crate::{changes_rig::*, read_rig::*};
+use crate::changes_rig::*;
 
 async fn confirmed(streaming: &Streaming) -> String {
     let slot = streaming.slot();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow_array::{Array, ArrayRef};
 use tideway_core::changes::Change;
 
-use crate::{changes_rig::*, read_rig::*};
+use crate::changes_rig::*;
 
 const KINDS: &str = "\
     CREATE TYPE mood AS ENUM ('sad', 'glad ü'); CREATE TYPE pair AS (a int, b text); \
