@@ -183,6 +183,9 @@ pub async fn finish(
         lock::lock_table(&mut transaction, place).await?;
         moving.empty(&transaction).await?;
     }
+    if rows > LARGE {
+        transaction.batch_execute(ROOM).await.map_err(explain)?;
+    }
     let ranged = tokens.len() > 1 && version >= RANGES_SINCE;
     let staged = moving
         .staged_parts(&transaction, tokens.len() > 1, ranged)
@@ -203,6 +206,11 @@ pub async fn finish(
     transaction.commit().await.map_err(explain)?;
     Ok(outcome)
 }
+
+/// From this many rows on, joins are given more room than servers usually give.
+const LARGE: u64 = 10_000;
+const ROOM: &str = "SELECT pg_catalog.set_config('work_mem', '64MB', true) \
+    WHERE pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) < 67108864";
 
 /// Servers read a range of a table's rows by their places since this version.
 const RANGES_SINCE: u32 = 140_000;

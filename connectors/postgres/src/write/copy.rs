@@ -4,7 +4,8 @@
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array,
     FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
-    RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
+    RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
+    UInt64Array,
 };
 use arrow_buffer::NullBuffer;
 use bytes::{BufMut, BytesMut};
@@ -88,6 +89,7 @@ impl Encoder {
             columns,
             operations: None,
             left_out: Vec::new(),
+            order: None,
             next: 0,
             count: batch.num_rows(),
         })
@@ -100,6 +102,8 @@ pub struct Rows<'a> {
     operations: Option<Operations<'a>>,
     /// Numbers of rows that are not encoded, in order.
     left_out: Vec<usize>,
+    /// Numbers of the rows as they are to be put, if not as they are.
+    order: Option<UInt32Array>,
     next: usize,
     count: usize,
 }
@@ -110,10 +114,14 @@ impl<'a> Rows<'a> {
         Rows { left_out, ..self }
     }
 
-    /// Puts each row's operation around its values.
-    pub fn with(self, operations: Operations<'a>) -> Self {
+    /// Puts each row's operation around its values, and the rows in this order.
+    pub fn with(self, operations: Operations<'a>, order: Option<UInt32Array>) -> Self {
         let operations = Some(operations);
-        Rows { operations, ..self }
+        Rows {
+            operations,
+            order,
+            ..self
+        }
     }
 }
 
@@ -124,7 +132,10 @@ impl Rows<'_> {
         let around = if self.operations.is_some() { 2 } else { 0 };
         let width = (self.columns.len() as i16 + around).to_be_bytes();
         while self.next < self.count && out.len() < enough {
-            let row = self.next;
+            let row = match &self.order {
+                None => self.next,
+                Some(order) => order.value(self.next) as usize,
+            };
             self.next += 1;
             if self.left_out.binary_search(&row).is_ok() {
                 continue;

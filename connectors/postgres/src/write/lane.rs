@@ -2,7 +2,8 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, RecordBatch, UInt32Array};
+use arrow_ord::sort::{SortColumn, lexsort_to_indices};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, future::try_join};
@@ -27,6 +28,8 @@ use super::{
 
 /// Rows are sent when about this many bytes have come together.
 const CHUNK: usize = 512 << 10;
+/// Fewer changes than these are staged as they come.
+const SORTED_ROWS: usize = 512;
 /// No message is larger than this; where it is cut means nothing to the server.
 const MESSAGE: usize = 1 << 20;
 
@@ -132,7 +135,8 @@ impl PostgresLane {
     ) -> Result<Vec<Note>> {
         let mut rows = self.encoder.rows(&batch.rows)?.without(left_out);
         if let Write::Changes { .. } = self.load.write {
-            rows = rows.with(Operations::of(batch, &self.key)?);
+            let order = by_key(&batch.rows, &self.key);
+            rows = rows.with(Operations::of(batch, &self.key)?, order);
         }
         loop {
             self.buffer
@@ -182,6 +186,23 @@ impl PostgresLane {
         let without = |row: &usize| columns().any(|column| column.is_null(*row));
         (0..rows.num_rows()).filter(without).collect()
     }
+}
+
+/// The order of the rows by their keys, where it is worth it: the server then goes through
+/// the target and its index from one end to the other, rather than back and forth.
+fn by_key(rows: &RecordBatch, key: &[usize]) -> Option<UInt32Array> {
+    if rows.num_rows() < SORTED_ROWS {
+        return None;
+    }
+    let column = |at: &usize| {
+        Some(SortColumn {
+            values: rows.columns().get(*at)?.clone(),
+            options: None,
+        })
+    };
+    let columns: Option<Vec<SortColumn>> = key.iter().map(column).collect();
+    // A type that has no order there leaves the rows as they came.
+    lexsort_to_indices(&columns?, None).ok()
 }
 
 async fn send(sink: &mut Sink, mut bytes: Bytes) -> Result<()> {
