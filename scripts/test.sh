@@ -101,6 +101,8 @@ if [ $# -gt 0 ]; then
 fi
 
 say "building"
-cargo build --workspace
+# All targets at once: without the tests the dependencies have other features, and would be
+# compiled a second time for them.
+cargo build --workspace --all-targets
 suite rust "$nextest" nextest run --workspace --color never --run-ignored "$ignored"
 suite python pytest tests/python --color=no
