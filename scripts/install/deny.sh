@@ -4,6 +4,6 @@ set -euo pipefail
 source "$(dirname "$0")/../env.sh"
 
 command -v cargo-deny || {
-  cargo_tool cargo-deny 0.20.2
+  cargo_tool cargo-deny 0.20.2 --debug
   echo "$TOOLS/bin/cargo-deny"
 }

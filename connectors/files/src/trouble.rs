@@ -17,17 +17,17 @@ pub struct Blame {
 /// The error of a store, in our words. `doing` is the step that failed and names the
 /// object.
 pub fn of_store(doing: &str, error: object_store::Error, blame: Blame) -> Error {
-    if let Some(io) = find::<std::io::Error>(&error) {
-        return of_io(io.kind(), io.to_string(), blame).while_(doing);
-    }
-    let text = chain_text(&error);
     if blame.remote {
-        if let Some(found) = of_code(&text, blame) {
+        if let Some(found) = of_code(&chain_text(&error), blame) {
             return found.while_(doing);
         }
+        // Before what the socket says, for that names no setting.
         if let Some(http) = find::<HttpError>(&error) {
             return of_http(http.kind()).while_(doing);
         }
+    }
+    if let Some(io) = find::<std::io::Error>(&error) {
+        return of_io(io.kind(), io.to_string(), blame).while_(doing);
     }
     use object_store::Error as E;
     let found = match &error {
@@ -83,7 +83,7 @@ fn of_code(text: &str, blame: Blame) -> Option<Error> {
         .map(|(code, _)| code)
         .unwrap_or_default();
     Some(match code {
-        "InvalidAccessKeyId" => Error::auth("the access key is not known to the server")
+        "InvalidAccessKeyId" | "NotSignedUp" => Error::auth("the access key is not known to the server")
             .field("aws_access_key_id"),
         "SignatureDoesNotMatch" => Error::auth("the secret key does not fit the access key")
             .field("aws_secret_access_key"),

@@ -138,12 +138,9 @@ async fn a_folder_that_cannot_be_written_to_is_named() {
     let connection = folder(home.path()).await;
     put(home.path(), "_tideway", "a file in the way");
     let columns = columns(&[("id", L::Int64)]);
-    let begun = begin(&*connection, load("l1", Write::Append, &columns, json!({}))).await;
-    let mut lane = begun.lane().await.unwrap();
-    lane.write(Batch::of_rows(batch(&columns, &rows("1"))))
-        .await
-        .unwrap();
-    let error = lane.commit("a").await.unwrap_err();
+    let destination = connection.roles().destination.unwrap();
+    let begun = destination.begin(load("l1", Write::Append, &columns, json!({})));
+    let error = begun.await.err().unwrap();
     assert_eq!(
         (error.kind, error.blamed_field()),
         (Kind::Config, Some("path")),

@@ -75,8 +75,8 @@ async fn every_replica_identity_tells_the_key_of_what_is_gone() {
         CREATE TABLE plain (id int PRIMARY KEY, v text); \
         CREATE TABLE whole (id int PRIMARY KEY, v text); ALTER TABLE whole REPLICA IDENTITY FULL; \
         CREATE TABLE by_index (id int PRIMARY KEY, other int NOT NULL, v text); \
-        CREATE UNIQUE INDEX both ON by_index (id, other); \
-        ALTER TABLE by_index REPLICA IDENTITY USING INDEX both";
+        CREATE UNIQUE INDEX pair ON by_index (id, other); \
+        ALTER TABLE by_index REPLICA IDENTITY USING INDEX pair";
     let streaming = Streaming::new(setup, &["plain", "whole", "by_index"]).await;
     let begin = streaming.attach().await.position;
     for table in ["plain", "whole", "by_index"] {

@@ -123,9 +123,11 @@ async fn columns_that_go_or_become_another_type_are_told() {
         ("DROP TABLE t; CREATE TABLE u (id int)", None, false),
         ("ALTER TABLE t RENAME TO s", None, false),
     ] {
-        let then = match columns {
-            Some(_) => ROW,
-            None => "SELECT pg_sleep(6)",
+        // A table that was dropped is out of the publication: the server tells no more of
+        // it, and only a look at the catalogue does.
+        let then = match alter.contains("DROP TABLE") || columns.is_none() {
+            true => "SELECT pg_sleep(6)",
+            false => ROW,
         };
         let (_rig, told) = told_after(SETUP, alter, then).await;
         assert_eq!(reshapes(&told), [(columns, rewritten)], "{alter}");

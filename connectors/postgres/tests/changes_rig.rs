@@ -148,7 +148,6 @@ pub type Rows = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
 #[derive(Default)]
 pub struct Mirror {
     tables: HashMap<TableId, Rows>,
-    pub notes: Vec<String>,
 }
 
 impl Mirror {

@@ -200,8 +200,10 @@ async fn a_stream_that_is_cut_off_goes_on_from_the_barrier() {
     let mut mirror = Mirror::default();
     let mut cuts = 0;
     for round in 0..6 {
-        let writes = (0..300).map(|n| format!("INSERT INTO t VALUES ({}, 0);", round * 1000 + n));
-        streaming.rig.run(&writes.collect::<String>()).await;
+        // More than the buffers on the way hold.
+        let (first, last) = (round * 100_000, round * 100_000 + 59_999);
+        let insert = format!("INSERT INTO t SELECT n, 0 FROM generate_series({first}, {last}) n");
+        streaming.rig.run(&insert).await;
         streaming
             .rig
             .run(&format!(

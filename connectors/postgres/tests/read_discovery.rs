@@ -137,7 +137,7 @@ async fn settings_of_the_role_do_not_change_what_is_read() {
     drop(connection);
     rig.run(&format!(
         "ALTER ROLE {role} SET datestyle = 'SQL, DMY'; ALTER ROLE {role} SET timezone = 'Asia/Tokyo'; \
-         ALTER ROLE {role} SET statement_timeout = '1ms'; ALTER ROLE {role} SET bytea_output = 'escape'; \
+         ALTER ROLE {role} SET statement_timeout = '100ms'; ALTER ROLE {role} SET bytea_output = 'escape'; \
          ALTER ROLE {role} SET extra_float_digits = 0; ALTER ROLE {role} SET search_path = 'evil'; \
          CREATE SCHEMA evil; CREATE TABLE t AS SELECT 1 AS id, '2024-02-03 04:05:06+00'::timestamptz AS at; \
          GRANT SELECT ON t TO {role}; GRANT USAGE ON SCHEMA evil TO {role}"

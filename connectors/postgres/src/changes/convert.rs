@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use tideway_core::{Error, Result};
 use tokio_postgres::{
     Statement,
-    types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked},
+    types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked},
 };
 
 use crate::{
@@ -58,6 +58,19 @@ impl ToSql for Raw<'_> {
     to_sql_checked!();
 }
 
+/// What the cast gives: text, whatever the server calls its type.
+struct Text(String);
+
+impl FromSql<'_> for Text {
+    fn from_sql(_: &Type, bytes: &[u8]) -> Result<Text, Box<dyn StdError + Sync + Send>> {
+        Ok(Text(std::str::from_utf8(bytes)?.to_owned()))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
 /// A session that casts values.
 pub struct Converter {
     session: Session,
@@ -93,7 +106,10 @@ impl Converter {
                 parameters.resize(WIDTH, &None::<Raw<'_>>);
                 let row = session.query_one(statement, &parameters).await;
                 let row = row.map_err(explain)?;
-                let texts = (0..chunk.len()).map(|at| row.try_get(at).map_err(explain));
+                let texts = (0..chunk.len()).map(|at| {
+                    let text = row.try_get::<_, Option<Text>>(at).map_err(explain)?;
+                    Ok(text.map(|Text(text)| text))
+                });
                 texts.collect::<Result<Vec<Option<String>>>>()
             }
         });

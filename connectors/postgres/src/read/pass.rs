@@ -229,7 +229,7 @@ mod tests {
         assert!(
             sizes
                 .iter()
-                .all(|size| (CHUNK..CHUNK + 4096).contains(size)),
+                .all(|size| (CHUNK..CHUNK + 4096 + 106).contains(size)),
             "{sizes:?}"
         );
         let last = cutter.finish().unwrap().unwrap();

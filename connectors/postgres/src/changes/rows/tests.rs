@@ -43,7 +43,7 @@ fn columns() -> Vec<(u32, i32, LogicalType, Vec<u8>)> {
             oid::NUMERIC,
             TYPMOD,
             decimal,
-            vec![0, 2, 0, 0, 0, 0, 0, 2, 4, 210, 22, 46],
+            vec![0, 2, 0, 0, 0, 0, 0, 2, 4, 210, 21, 224],
         ),
         (
             oid::FLOAT8,
