@@ -650,7 +650,7 @@ async fn batches_that_are_no_changes_are_our_bug() {
 async fn more_columns_than_a_word_has_bits_keep_their_values() {
     let rig = Rig::new().await;
     let mut columns = columns();
-    columns.extend((0..70).map(|at| Column::new(format!("c{at}"), LogicalType::Text)));
+    columns.extend((0..70).map(|at| Column::new(&format!("c{at}"), LogicalType::Text)));
     let load = || load_of(HARDLY, columns.clone());
     let part = |text: &str| {
         let texts = || Arc::new(StringArray::from(vec![text])) as ArrayRef;

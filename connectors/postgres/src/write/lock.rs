@@ -44,10 +44,6 @@ pub async fn take_turn(transaction: &Transaction<'_>, place: &Place) -> Result<(
 pub const TAKE_TURN: &str =
     "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
 
-/// The same where nobody else has it now; says whether it did.
-pub const TRY_TURN: &str =
-    "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
-
 /// What the turn of a table is called.
 pub fn turn(place: &Place) -> String {
     format!("tideway {}", place.sql())
