@@ -11,7 +11,7 @@ run: ## build, start the server on 127.0.0.1:5555 and watch the demo move tables
 stop: ## stop the server that `make run` left up
 	@scripts/stop.sh
 
-test: ## set up PostgreSQL and S3 in a folder of their own, run every test, tear down
+test: ## set up PostgreSQL, MariaDB, MySQL and S3 in a folder of their own, run every test, tear down
 	@scripts/test.sh
 
 test-long: ## the same with the slow campaigns

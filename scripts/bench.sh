@@ -1,13 +1,29 @@
 #!/usr/bin/env bash
 # Builds tideway for speed and runs bench/run.py with the given flags (bench/README.md).
+# With --rivals first, all movers that install here take part.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 
 cd "$ROOT"
 need cargo cc python3
+if [ "${1:-}" = --rivals ]; then
+  shift
+  TIDEWAY_RIVALS="$(scripts/install/rivals.sh)"
+  export TIDEWAY_RIVALS
+fi
 TIDEWAY_SLING="$(scripts/install/bench.sh)"
 TIDEWAY_BENCH_PYTHON="$(scripts/install/python.sh)/bin/python"
 TIDEWAY_POSTGRES_BIN="$(scripts/install/postgres.sh)"
 export TIDEWAY_SLING TIDEWAY_BENCH_PYTHON TIDEWAY_POSTGRES_BIN
-cargo build --locked --release --package tideway
-TIDEWAY_BIN="$CARGO_TARGET_DIR/release/tideway" exec python3 bench/run.py "$@"
+# Another program may be timed: a release, or one from before a change.
+if [ -z "${TIDEWAY_BIN:-}" ]; then
+  cargo build --locked --release --package tideway
+  TIDEWAY_BIN="$CARGO_TARGET_DIR/release/tideway"
+fi
+export TIDEWAY_BIN PYTHONDONTWRITEBYTECODE=1
+script=bench/run.py
+if [ "${1:-}" = --incremental ]; then
+  shift
+  script=bench/incremental.py
+fi
+exec python3 "$script" "$@"

@@ -38,7 +38,7 @@ cargo_tool() {
   say "building $crate $version (once)"
   # A target folder of its own: the workspace's must neither wait for nor keep this.
   CARGO_TARGET_DIR="$TOOLS/build" \
-    cargo install "$crate" --version "$version" --locked --quiet --root "$TOOLS" "$@" >&2
+    cargo install "$crate" --version "$version" --locked --debug --quiet --root "$TOOLS" "$@" >&2
   rm -rf "$TOOLS/build"
 }
 

@@ -18,6 +18,8 @@ finish() {
   trap '' INT TERM
   scripts/servers/s3.sh stop "$work/s3" || true
   scripts/servers/postgres.sh stop "$work/postgres" || true
+  scripts/servers/mariadb.sh stop "$work/mariadb" || true
+  scripts/servers/mysql.sh stop "$work/mysql" || true
   rm -rf "$work"
   [ -z "${alone:-}" ] || exit "$status"
   # What breaks outside of a test counts as well, and so does a run without any test.
@@ -30,22 +32,35 @@ finish() {
 }
 trap finish EXIT
 
-start_servers() {
-  local port
+# start NAME WHAT: starts a server in the background; its port is in $port.
+start() {
   port="$(free_port)"
-  say "starting PostgreSQL on port $port"
-  scripts/servers/postgres.sh start "$work/postgres" "$port"
+  say "starting $2 on port $port"
+  scripts/servers/"$1".sh start "$work/$1" "$port" &
+  starting+=($!)
+}
+
+start_servers() {
+  local port starting=()
+  start postgres PostgreSQL
   export TIDEWAY_TEST_POSTGRES_URL="postgresql://tideway:tideway@127.0.0.1:$port/postgres"
   export TIDEWAY_TEST_POSTGRES_CA="$work/postgres/ca.crt"
   export TIDEWAY_TEST_POSTGRES_CLIENT_CERT="$work/postgres/client.crt"
   export TIDEWAY_TEST_POSTGRES_CLIENT_KEY="$work/postgres/client.key"
 
-  port="$(free_port)"
-  say "starting the S3 server on port $port"
-  scripts/servers/s3.sh start "$work/s3" "$port"
+  for server in mariadb mysql; do
+    start "$server" "$server"
+    name="TIDEWAY_TEST_${server^^}"
+    export "${name}_URL=mysql://tideway:tideway@127.0.0.1:$port" "${name}_CA=$work/$server/ca.crt"
+    export "${name}_CLIENT_CERT=$work/$server/client.crt" "${name}_CLIENT_KEY=$work/$server/client.key"
+  done
+
+  start s3 "the S3 server"
   export TIDEWAY_TEST_S3_ENDPOINT="http://127.0.0.1:$port"
   export TIDEWAY_TEST_S3_ACCESS_KEY=tideway TIDEWAY_TEST_S3_SECRET_KEY=tideway-secret
   export TIDEWAY_TEST_S3_BUCKET=tideway TIDEWAY_TEST_S3_BUCKET_ROOT="$work/s3/buckets"
+
+  for one in "${starting[@]}"; do wait "$one"; done
 }
 
 # suite NAME COMMAND...: runs one suite to its end and adds up what its summary says.
@@ -73,6 +88,8 @@ fi
 nextest="$(scripts/install/nextest.sh)"
 venv="$(scripts/install/python.sh)"
 TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
+# One after the other, before the servers start side by side: apt takes no two at once.
+for program in postgres mariadb mysql s3; do scripts/install/"$program".sh >/dev/null; done
 export TIDEWAY_DUCKDB_LIBRARY TIDEWAY_BIN="$CARGO_TARGET_DIR/debug/tideway"
 export PATH="$venv/bin:$PATH:$TOOLS/bin"
 start_servers
@@ -84,6 +101,8 @@ if [ $# -gt 0 ]; then
 fi
 
 say "building"
-cargo build --workspace
+# All targets at once: without the tests the dependencies have other features, and would be
+# compiled a second time for them.
+cargo build --workspace --all-targets
 suite rust "$nextest" nextest run --workspace --color never --run-ignored "$ignored"
 suite python pytest tests/python --color=no

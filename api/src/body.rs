@@ -25,7 +25,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         } else {
             &bytes
         };
-        if text.windows(6).any(|six| six == b"\\u0000") {
+        if holds_nul(text) {
             return Err(Problem::bad_request(
                 "the body holds a NUL character; leave it out",
             ));
@@ -45,6 +45,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
         Ok(Body(value))
     }
+}
+
+/// Whether a string in the JSON text has a NUL character, which databases cannot hold. A
+/// backslash that is itself escaped does not begin one.
+fn holds_nul(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escaped = &rest[at + 1..];
+        if escaped.starts_with(b"u0000") {
+            return true;
+        }
+        rest = escaped.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 fn without_position(error: &serde_json::Error) -> String {
@@ -77,6 +91,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Problem::bad_request(
+                "the query string holds a NUL character; leave it out",
+            ));
+        }
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
             Problem::bad_request(format!("query string: {}", rejection.body_text()))
         })?;
@@ -103,15 +122,42 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        // No id has a NUL character, and databases cannot be asked for one.
+        if parts.uri.path().contains("%00") {
+            return Err(nothing_here());
+        }
         axum::extract::Path::<T>::from_request_parts(parts, state)
             .await
             .map(|path| Path(path.0))
-            .map_err(|_| Problem::not_found("there is nothing at this path"))
+            .map_err(|_| nothing_here())
     }
+}
+
+fn nothing_here() -> Problem {
+    Problem::not_found("there is nothing at this path")
 }
 
 /// A UUID of the path.
 pub fn id(text: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(text)
         .map_err(|_| Problem::not_found(format!("there is nothing with the id {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_is_told_from_a_backslash_before_u0000() {
+        for (text, nul) in [
+            (r#"{"a": "\u0000"}"#.to_owned(), true),
+            (r#"{"a": "\\u0000"}"#.to_owned(), false),
+            (r#"{"a": "\n\u0000"}"#.to_owned(), true),
+            (r#"{"a": "\\\u0000"}"#.to_owned(), true),
+            (r#"{"a": "\u0001"}"#.to_owned(), false),
+            ("\\".to_owned(), false),
+        ] {
+            assert_eq!(holds_nul(text.as_bytes()), nul, "{text}");
+        }
+    }
 }

@@ -1,14 +1,15 @@
 //! `Idempotency-Key`: a repeated request gets the outcome of the first.
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::{Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
-use tideway_store::{Begun, Request as Fingerprinted, StoredResponse};
+use tideway_core::Error;
+use tideway_store::{Begun, Request as Fingerprinted, StoredResponse, Ticket};
 
 use crate::{
     auth::Caller,
@@ -21,8 +22,8 @@ pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Tells that an answer is a replay.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Answers above this size are not kept; none of ours come near it.
-const LARGEST: usize = 4 << 20;
+/// Answers above this size are given and not kept: a repeat is carried out once more.
+const LARGEST: u64 = 4 << 20;
 
 pub async fn replay(
     State(state): State<ApiState>,
@@ -59,14 +60,32 @@ pub async fn replay(
         Begun::Replay(stored) => return Ok(replayed(stored)),
         Begun::Fresh(ticket) => ticket,
     };
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    let (parts, body) = response.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST).await else {
+    let request = Request::from_parts(parts, Body::from(body));
+    // On a task of its own: a client that gives up and repeats finds the outcome.
+    let answered = tokio::spawn(answer(state.clone(), ticket.clone(), request, next)).await;
+    match answered {
+        Ok(answered) => answered,
+        Err(broken) => {
+            store.abandon(&ticket).await?;
+            match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::unavailable("the server is stopping").into()),
+            }
+        }
+    }
+}
+
+/// Carries the request out and keeps what came of it.
+async fn answer(state: ApiState, ticket: Ticket, request: Request, next: Next) -> Answer<Response> {
+    let store = state.store().idempotency();
+    let (parts, body) = next.run(request).await.into_parts();
+    if body.size_hint().upper().is_none_or(|size| size > LARGEST) {
         store.abandon(&ticket).await?;
-        return Err(Problem::from(tideway_core::Error::bug(
-            "an answer is too large to be kept",
-        )));
-    };
+        return Ok(Response::from_parts(parts, body));
+    }
+    let body = to_bytes(body, LARGEST as usize)
+        .await
+        .map_err(|error| Error::bug("an answer could not be read").because(error))?;
     let headers = [header::CONTENT_TYPE, header::LOCATION]
         .into_iter()
         .filter_map(|name| {

@@ -11,6 +11,7 @@ pub mod entities;
 pub mod envelope;
 pub mod events;
 mod failures;
+mod headers;
 pub mod idempotency;
 pub mod jobs;
 pub mod me;

@@ -11,6 +11,8 @@ use tideway_core::{Error, Kind, form::FieldError};
 
 use crate::{envelope::ApiError, wire::JsonObject};
 
+const NOT_SUPPORTED: &str = "not_supported";
+
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -62,8 +64,17 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "conflict", message)
     }
 
+    /// An operation of the contract that there is no code for.
     pub fn not_built(message: impl Into<String>) -> Self {
         Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", message)
+            .with("documentation", "docs/status.md")
+    }
+
+    /// A value that the contract allows and that there is no code for. The operation itself
+    /// is there, so it is the request that does not fit.
+    pub fn not_yet(field: &str, message: impl Into<String>) -> Self {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, NOT_SUPPORTED, message)
+            .with("field", field)
             .with("documentation", "docs/status.md")
     }
 
@@ -91,10 +102,13 @@ impl Problem {
     pub fn upstream(status: StatusCode, error: &Error) -> Self {
         let status = match error.kind {
             Kind::Bug => StatusCode::INTERNAL_SERVER_ERROR,
-            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
             _ => status,
         };
-        described(status, "connection_error", error)
+        let key = match error.kind {
+            Kind::Unsupported => NOT_SUPPORTED,
+            _ => "connection_error",
+        };
+        described(status, key, error)
     }
 
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -131,13 +145,15 @@ impl From<Error> for Problem {
             Kind::Unavailable | Kind::Timeout | Kind::Full | Kind::Cancelled => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
-            Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
+            Kind::Unsupported => (StatusCode::UNPROCESSABLE_ENTITY, NOT_SUPPORTED),
             Kind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         };
         let mut problem = described(status, key, &error);
         problem.retry_after = match error.kind {
             Kind::RateLimited { after } => Some(after.map_or(1, |pause| pause.as_secs().max(1))),
             Kind::Unavailable | Kind::Timeout => Some(1),
+            // The first request with the key will have its answer soon.
+            Kind::Conflict if error.blamed_field() == Some("Idempotency-Key") => Some(1),
             _ => None,
         };
         problem

@@ -23,8 +23,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth, bulk, connection_types, connections, entities, events, idempotency, jobs, me, not_built,
-    problem::Problem, schemas, state::ApiState, version,
+    auth, bulk, connection_types, connections, entities, events, headers, idempotency, jobs, me,
+    not_built, problem::Problem, schemas, state::ApiState, version,
 };
 
 #[derive(OpenApi)]
@@ -104,6 +104,7 @@ pub fn router(state: ApiState) -> Router {
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
                 .layer(PropagateRequestIdLayer::new(request_id))
+                .layer(middleware::from_fn(headers::strict))
                 .layer(middleware::from_fn(measure))
                 .layer(CatchPanicLayer::custom(panicked))
                 .layer(DefaultBodyLimit::max(state.settings.body_limit)),

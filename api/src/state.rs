@@ -13,8 +13,6 @@ pub struct ApiSettings {
     pub public_url: String,
     /// Largest body of a request, in bytes.
     pub body_limit: usize,
-    /// Signs links to files, so that they work without a key for a while.
-    pub link_key: Vec<u8>,
 }
 
 #[derive(Clone)]

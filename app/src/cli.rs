@@ -138,6 +138,10 @@ pub struct ServeArgs {
     #[arg(long, env = "TIDEWAY_HEALTHCHECK_SECONDS", default_value_t = 300)]
     pub healthcheck_seconds: u64,
 
+    /// How long one execution of a continuous sync follows a change stream.
+    #[arg(long, env = "TIDEWAY_STREAM_SECONDS", default_value_t = 300)]
+    pub stream_seconds: u64,
+
     /// Largest request body, in MiB.
     #[arg(long, env = "TIDEWAY_BODY_LIMIT_MIB", default_value_t = 10)]
     pub body_limit_mib: usize,

@@ -48,16 +48,17 @@ pub async fn run(args: DataArgs, json: bool) -> Result<ExitCode> {
 fn data_folder(folder: &Path, report: &mut CheckReport) {
     use std::os::unix::fs::PermissionsExt;
     let probe = folder.join(".doctor");
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(&probe, b"x"))
-        .and_then(|()| std::fs::remove_file(&probe));
+    let written = serve::make_folder(folder).and_then(|()| {
+        std::fs::write(&probe, b"x")?;
+        Ok(std::fs::remove_file(&probe)?)
+    });
     match written {
         Ok(()) => report.pass(
             "data folder",
             format!("{} can be written", folder.display()),
         ),
         Err(error) => {
-            let error = Error::from(error)
+            let error = error
                 .while_(folder.display())
                 .hint("choose another with --data-dir");
             report.fail("data folder", &error);

@@ -16,10 +16,13 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::Parser;
 
 use cli::{Cli, Command, KeyCommand};
+use tideway_core::{Error, Result};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(&cli);
+    if let Err(error) = log(&cli) {
+        return exit::failure(&error, cli.json);
+    }
     // Before any thread is started: which TLS library everything uses.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -52,9 +55,11 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error, so that results can be piped.
-fn log(cli: &Cli) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn log(cli: &Cli) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log).map_err(|error| {
+        Error::config(format!("--log: {error}"))
+            .hint("give a level such as info, or module=level,… (TIDEWAY_LOG)")
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -63,4 +68,5 @@ fn log(cli: &Cli) {
         cli::LogFormat::Text => builder.init(),
         cli::LogFormat::Json => builder.json().init(),
     }
+    Ok(())
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use rand::RngCore;
 use serde_json::json;
 use tideway_api::{ApiSettings, ApiState};
 use tideway_core::{Error, Result, Secret};
@@ -49,6 +48,7 @@ pub async fn run(args: ServeArgs) -> Result<ExitCode> {
             memory: args.memory_mib.max(1) << 20,
             lease: Duration::from_secs(args.lease_seconds.max(3)),
             healthcheck_interval: Duration::from_secs(args.healthcheck_seconds.max(1)),
+            stream_period: Duration::from_secs(args.stream_seconds.max(1)),
             data_dir: args.data.data_dir.clone(),
             ..WorkSettings::default()
         },
@@ -62,7 +62,6 @@ pub async fn run(args: ServeArgs) -> Result<ExitCode> {
     let settings = ApiSettings {
         public_url: public_url.trim_end_matches('/').to_owned(),
         body_limit: args.body_limit_mib.max(1) << 20,
-        link_key: random_bytes().to_vec(),
     };
     let router = tideway_api::router(ApiState::new(work.clone(), settings, metrics));
     tracing::info!("Tideway listens on {public_url}, its API reference is {public_url}/docs");
@@ -96,20 +95,22 @@ pub async fn rotate(args: DataArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Opens the metadata store, making the data folder if need be.
-pub async fn open(args: &DataArgs) -> Result<Store> {
+/// Makes the data folder if need be, for its owner alone.
+pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&args.data_dir)
+        .create(folder)
         .map_err(|error| {
             Error::from(error)
-                .while_(format!(
-                    "making the data folder {}",
-                    args.data_dir.display()
-                ))
+                .while_(format!("making the data folder {}", folder.display()))
                 .hint("choose another with --data-dir")
-        })?;
+        })
+}
+
+/// Opens the metadata store, making the data folder if need be.
+pub async fn open(args: &DataArgs) -> Result<Store> {
+    make_folder(&args.data_dir)?;
     let keyring = Keyring::load(args.encryption_key.as_deref(), &args.data_dir)?;
     let url = match &args.database_url {
         Some(url) => url.clone(),
@@ -166,12 +167,6 @@ fn keep(file: &Path, key: &str) -> Result<()> {
     writeln!(opened, "{}", key.trim())?;
     opened.sync_all()?;
     Ok(())
-}
-
-fn random_bytes() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes
 }
 
 /// Ends on SIGTERM or SIGINT.

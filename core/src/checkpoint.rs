@@ -1,7 +1,7 @@
 //! What is remembered between runs, and within a run that may die. All of it is
 //! stored as versioned JSON; a released version's state stays readable.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,19 @@ pub struct Position {
     pub v: u16,
     pub kind: String,
     pub at: serde_json::Value,
+}
+
+impl fmt::Display for Position {
+    /// For people: the place itself, or what the kind calls so (`lsn` of `postgresql.lsn`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.kind.rsplit('.').next().unwrap_or_default();
+        match (&self.at, self.at.get(word)) {
+            (serde_json::Value::String(at), _) | (_, Some(serde_json::Value::String(at))) => {
+                f.write_str(at)
+            }
+            (at, _) => write!(f, "{at}"),
+        }
+    }
 }
 
 /// The highest value of the tracking field seen by a run that began at `at`.
@@ -79,6 +92,11 @@ pub struct Checkpoint {
     /// that is not streamed, or needs a snapshot first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Position>,
+    /// What was chosen of the table when it was read for the stream, one fingerprint per
+    /// column and one for the rest. What is chosen since is at the destination only after
+    /// the table has been read anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<String>,
     pub progress: Option<Progress>,
     /// The last load that finished; a destination that has seen it does nothing twice.
     pub finished_load: Option<String>,
@@ -90,8 +108,30 @@ impl Default for Checkpoint {
             v: CHECKPOINT_VERSION,
             cursor: None,
             stream: None,
+            shape: Vec::new(),
             progress: None,
             finished_load: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_position_is_shown_by_its_own_word() {
+        let shown = |kind: &str, at| {
+            let kind = kind.to_owned();
+            Position { v: 1, kind, at }.to_string()
+        };
+        assert_eq!(
+            shown("postgresql.lsn", json!({"lsn": "0/1", "timeline": 1})),
+            "0/1"
+        );
+        assert_eq!(shown("mysql.gtid", json!("a:1-5")), "a:1-5");
+        assert_eq!(shown("queue", json!(7)), "7");
     }
 }

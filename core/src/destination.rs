@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::{Batch, Column, Note, Result};
+use crate::{Batch, Column, Error, Note, Payload, Result, payload::Format};
 
 /// The table to be written, in the destination's names.
 #[derive(Debug, Clone)]
@@ -141,6 +141,12 @@ pub trait TableLoad: Send + Sync {
     /// This very load was finished by an earlier attempt.
     fn finished(&self) -> bool;
 
+    /// Whether lanes take rows in this form as they are, with the same outcome as batches
+    /// of the same rows.
+    fn takes(&self, _format: &Format) -> bool {
+        false
+    }
+
     async fn lane(&self) -> Result<Box<dyn Lane>>;
 
     /// Turns what was staged into the table, in one step.
@@ -153,6 +159,11 @@ pub trait TableLoad: Send + Sync {
 #[async_trait]
 pub trait Lane: Send {
     async fn write(&mut self, batch: Batch) -> Result<Accepted>;
+
+    /// As [`Lane::write`], in a form that the load takes.
+    async fn write_payload(&mut self, _payload: Payload) -> Result<Accepted> {
+        Err(Error::bug("rows came in a form that was not agreed on"))
+    }
 
     /// Makes everything written since the last commit durable under the part's id,
     /// all or nothing.

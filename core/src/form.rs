@@ -222,6 +222,7 @@ fn tidy(schema: &mut Value) {
             *value = json!({"value": value.clone(), "label": label});
         }
     }
+    put_first(object);
     for key in ["properties", "items"] {
         match object.get_mut(key) {
             Some(Value::Object(children)) if key == "properties" => {
@@ -231,6 +232,27 @@ fn tidy(schema: &mut Value) {
             None => {}
         }
     }
+}
+
+/// The keywords in the order in which the published forms have them.
+fn put_first(schema: &mut Map<String, Value>) {
+    const ORDER: [&str; 7] = [
+        "type",
+        "title",
+        "description",
+        "enum",
+        "default",
+        "minimum",
+        "maximum",
+    ];
+    let mut ordered = Map::new();
+    for keyword in ORDER {
+        if let Some((keyword, value)) = schema.shift_remove_entry(keyword) {
+            ordered.insert(keyword, value);
+        }
+    }
+    ordered.extend(std::mem::take(schema));
+    *schema = ordered;
 }
 
 /// The plain values of an `enum` keyword, which may carry labels.

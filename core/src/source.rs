@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, future, stream::BoxStream};
 use serde_json::Value;
 
-use crate::{Batch, Catalog, Column, Cursor, Part, Result, Table, WriteMode};
+use crate::{
+    Batch, Catalog, Column, Cursor, Error, Part, Payload, Result, Table, WriteMode, payload::Format,
+};
 
 /// Rows of one part, each batch about [`Read::batch_bytes`] large. Dropping the
 /// stream stops the reading.
 pub type BatchStream = BoxStream<'static, Result<Batch>>;
+
+/// The same rows in a form other than Arrow.
+pub type PayloadStream = BoxStream<'static, Result<Payload>>;
 
 /// What to discover. `None` means everything that the account may see.
 #[derive(Debug, Clone, Default)]
@@ -72,4 +77,16 @@ pub trait Snapshot: Send + Sync {
 
     /// Called from several lanes at once, once per part.
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream;
+
+    /// Forms other than Arrow in which these very rows can be had, the best one first, every
+    /// value as it is at the source.
+    async fn formats(&self, _read: &Read) -> Result<Vec<Format>> {
+        Ok(Vec::new())
+    }
+
+    /// As [`Snapshot::read`], in one of the formats that it offers.
+    fn read_as(self: Arc<Self>, _: Arc<Read>, _: Part, format: &Format) -> PayloadStream {
+        let error = Error::bug(format!("rows cannot be read as {}", format.name));
+        future::ready(Err(error)).into_stream().boxed()
+    }
 }

@@ -16,7 +16,8 @@ pub enum AddPolicy {
 }
 
 impl AddPolicy {
-    fn adds(self, incremental: bool) -> bool {
+    /// Whether something new is taken in.
+    pub fn adds(self, incremental: bool) -> bool {
         match self {
             AddPolicy::All => true,
             AddPolicy::OnlyIncremental => incremental,

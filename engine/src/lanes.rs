@@ -13,8 +13,9 @@ use std::{
 use arrow_select::filter::filter_record_batch;
 use futures::StreamExt;
 use tideway_core::{
-    Batch, Error, Note, Part, Result,
-    destination::{Lane, TableLoad},
+    Batch, Error, Note, Part, Payload, Result,
+    destination::{Accepted, Lane, TableLoad},
+    payload::Format,
     source::{Read, Snapshot},
 };
 use tokio::{
@@ -44,12 +45,22 @@ impl Memory {
         }
     }
 
-    /// Waits until the batch fits. One that is larger than everything passes alone.
-    async fn admit(&self, batch: &Batch) -> Result<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(batch.byte_count() / UNIT).unwrap_or(u32::MAX);
-        let permits = wanted.clamp(1, self.total);
+    /// Waits until so much fits. What is larger than everything passes alone.
+    pub async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let permits = self.permits_for(bytes);
         let permit = self.permits.clone().acquire_many_owned(permits).await;
         permit.map_err(|_| Error::cancelled())
+    }
+
+    /// Admits so much if it fits at once.
+    pub fn try_admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = self.permits_for(bytes);
+        self.permits.clone().try_acquire_many_owned(permits).ok()
+    }
+
+    fn permits_for(&self, bytes: usize) -> u32 {
+        let wanted = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX);
+        wanted.clamp(1, self.total)
     }
 }
 
@@ -57,6 +68,8 @@ impl Memory {
 pub struct TableFlow {
     pub snapshot: Arc<dyn Snapshot>,
     pub read: Arc<Read>,
+    /// Rows pass in this form as they are; otherwise as batches, through the shaper.
+    pub passing: Option<Format>,
     pub shaper: Shaper,
     pub boundary: Option<Boundary>,
     pub queue: Mutex<VecDeque<Part>>,
@@ -66,6 +79,40 @@ pub struct TableFlow {
     /// Rows that may still pass in a test run.
     pub remaining: Option<AtomicI64>,
     pub notes: Mutex<BTreeMap<(String, String), u64>>,
+}
+
+/// Rows between reader and writer, with their share of the memory.
+struct Cargo {
+    rows: Rows,
+    _room: OwnedSemaphorePermit,
+}
+
+enum Rows {
+    Batch(Batch),
+    Payload(Payload),
+}
+
+impl Rows {
+    fn row_count(&self) -> u64 {
+        match self {
+            Rows::Batch(batch) => batch.row_count() as u64,
+            Rows::Payload(payload) => payload.row_count,
+        }
+    }
+
+    fn byte_count(&self) -> usize {
+        match self {
+            Rows::Batch(batch) => batch.byte_count(),
+            Rows::Payload(payload) => payload.byte_count(),
+        }
+    }
+
+    async fn write(self, lane: &mut dyn Lane) -> Result<Accepted> {
+        match self {
+            Rows::Batch(batch) => lane.write(batch).await,
+            Rows::Payload(payload) => lane.write_payload(payload).await,
+        }
+    }
 }
 
 /// Loads every part in the queue through as many lanes as there are slots for; at
@@ -150,17 +197,15 @@ async fn drive(
 
 /// Carries one part from the source to durable.
 async fn carry(flow: &Arc<TableFlow>, lane: &mut dyn Lane, part: &Part) -> Result<()> {
-    let (sender, mut batches) = mpsc::channel(1);
+    let (sender, mut cargo) = mpsc::channel(1);
     let reader = tokio::spawn(read_part(flow.clone(), part.clone(), sender));
     // Aborts the reader if the writer fails first.
     let reader = AbortOnDropHandle::new(reader);
     let mut written = 0_u64;
-    while let Some((batch, permit)) = batches.recv().await {
-        let batch: Batch = batch;
-        written += batch.row_count() as u64;
-        let accepted = lane.write(batch).await?;
+    while let Some(Cargo { rows, _room }) = cargo.recv().await {
+        written += rows.row_count();
+        let accepted = rows.write(lane).await?;
         flow.take_notes(accepted.notes);
-        drop::<OwnedSemaphorePermit>(permit);
     }
     reader
         .await
@@ -176,30 +221,24 @@ async fn carry(flow: &Arc<TableFlow>, lane: &mut dyn Lane, part: &Part) -> Resul
     Ok(())
 }
 
-async fn read_part(
-    flow: Arc<TableFlow>,
-    part: Part,
-    sender: mpsc::Sender<(Batch, OwnedSemaphorePermit)>,
-) -> Result<()> {
-    let mut batches = flow.snapshot.clone().read(flow.read.clone(), part);
+async fn read_part(flow: Arc<TableFlow>, part: Part, sender: mpsc::Sender<Cargo>) -> Result<()> {
+    let (snapshot, read) = (flow.snapshot.clone(), flow.read.clone());
+    if let Some(format) = &flow.passing {
+        let mut payloads = snapshot.read_as(read, part, format);
+        while let Some(payload) = payloads.next().await {
+            if !flow.hand_on(Rows::Payload(payload?), &sender).await? {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let mut batches = snapshot.read(read, part);
     while let Some(batch) = batches.next().await {
         let mut batch = batch?;
         flow.take_notes(std::mem::take(&mut batch.notes));
         let (mut batch, last) = flow.shape(batch)?;
         flow.take_notes(std::mem::take(&mut batch.notes));
-        flow.meter
-            .rows_read
-            .fetch_add(batch.row_count() as u64, Relaxed);
-        flow.meter
-            .bytes_read
-            .fetch_add(batch.byte_count() as u64, Relaxed);
-        if batch.row_count() > 0 {
-            let permit = flow.memory.admit(&batch).await?;
-            if sender.send((batch, permit)).await.is_err() {
-                return Ok(()); // the writer failed and tells why
-            }
-        }
-        if last {
+        if !flow.hand_on(Rows::Batch(batch), &sender).await? || last {
             break;
         }
     }
@@ -207,6 +246,19 @@ async fn read_part(
 }
 
 impl TableFlow {
+    /// Counts rows and gives them to the writer, once there is room for them. False where the
+    /// writer has failed, and will tell why.
+    async fn hand_on(&self, rows: Rows, sender: &mpsc::Sender<Cargo>) -> Result<bool> {
+        let (row_count, byte_count) = (rows.row_count(), rows.byte_count());
+        self.meter.rows_read.fetch_add(row_count, Relaxed);
+        self.meter.bytes_read.fetch_add(byte_count as u64, Relaxed);
+        if row_count == 0 {
+            return Ok(true);
+        }
+        let _room = self.memory.admit(byte_count).await?;
+        Ok(sender.send(Cargo { rows, _room }).await.is_ok())
+    }
+
     /// The batch as the destination gets it, and whether a test run has seen enough.
     fn shape(&self, batch: Batch) -> Result<(Batch, bool)> {
         let mut batch = self.shaper.filter(batch)?;

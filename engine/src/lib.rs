@@ -12,9 +12,11 @@ pub mod observe;
 pub mod plan;
 pub mod run;
 pub mod shape;
+mod snapshots;
+mod stream;
 
 pub use ledger::{Ledger, MemoryLedger};
 pub use meter::{RunMeter, TableMeter};
-pub use observe::{Level, Observer, Silent, TableState};
-pub use plan::{Budget, FieldSpec, FilterSpec, Resync, SyncSpec, TableSpec};
+pub use observe::{Level, Observer, Silent, StreamState, TableState};
+pub use plan::{Budget, FieldSpec, FilterSpec, Resync, StreamSpec, SyncSpec, TableSpec};
 pub use run::{Controls, Report, TableReport, run};

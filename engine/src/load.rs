@@ -12,6 +12,7 @@ use tideway_core::{
     capability::Replay,
     checkpoint::Progress,
     destination::{Load, Outcome, TableLoad},
+    payload::Format,
     source::{Read, Snapshot, Tracking},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,22 +23,33 @@ use crate::{
     lanes::{TableFlow, load_parts},
     meter::TableMeter,
     observe::{Level, TableState},
-    plan::{PlannedWrite, TablePlan},
+    plan::{PlannedWrite, Streaming, TablePlan},
     run::RunCx,
     shape::Shaper,
+    snapshots::View,
 };
 
 /// Rows that a test run reads per table.
 const TEST_ROWS: u64 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// What the ids of all loads of one execution and table begin with: 16 letters and digits.
+pub fn load_stem(execution_id: &str, schema_id: &str) -> String {
+    let hash = xxh3_128(format!("{execution_id}/{schema_id}").as_bytes());
+    format!("{:016x}", hash as u64)
+}
+
 /// Names one execution's load of one table. Loads of the same execution begin alike and
 /// end in the fence of the worker's lease, so that a worker which lost its lease without
-/// knowing it stages in a place of its own.
-fn load_ids(execution_id: &str, schema_id: &str, fence: u64) -> (String, String) {
-    let hash = xxh3_128(format!("{execution_id}/{schema_id}").as_bytes());
-    let stem = format!("{:016x}", hash as u64);
-    let id = format!("{stem}{fence:x}");
+/// knowing it stages in a place of its own. A table that is read again within a run, since
+/// its stream could not be followed, is loaded under a further id.
+fn load_ids(cx: &RunCx, plan: &TablePlan) -> (String, String) {
+    let stem = load_stem(&cx.spec.execution_id, &plan.schema_id);
+    let fence = cx.spec.fence;
+    let id = match plan.stream {
+        Some(Streaming { again }) if again > 0 => format!("{stem}{fence:x}r{again:x}"),
+        _ => format!("{stem}{fence:x}"),
+    };
     (stem, id)
 }
 
@@ -49,8 +61,18 @@ pub async fn load_table(
 ) -> Result<Outcome> {
     let meter = cx.meter.table(&plan.schema_id);
     for attempt in 1.. {
-        let (generation, snapshot) = cx.snapshots.current().await?;
-        let error = match attempt_table(cx, &plan, snapshot, &meter, cancel).await {
+        let views = match plan.stream {
+            Some(_) => &cx.anchors,
+            None => &cx.snapshots,
+        };
+        let (generation, attempted) = match views.current().await {
+            Ok(view) => (
+                view.generation,
+                attempt_table(cx, &plan, view, &meter, cancel).await,
+            ),
+            Err(error) => (u64::MAX, Err(error)),
+        };
+        let error = match attempted {
             Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
@@ -74,9 +96,11 @@ pub async fn load_table(
             () = cancel.cancelled() => return Err(Error::cancelled()),
         }
         meter.reset();
-        cx.snapshots.renew(generation).await;
+        views.renew(generation).await;
         if error.kind == Kind::Drift {
+            let stream = plan.stream;
             plan = cx.replan(&plan.schema_id).await?;
+            plan.stream = stream;
         }
     }
     Err(Error::bug("the loop of attempts ended"))
@@ -85,16 +109,18 @@ pub async fn load_table(
 async fn attempt_table(
     cx: &RunCx,
     plan: &TablePlan,
-    snapshot: Arc<dyn Snapshot>,
+    view: View,
     meter: &Arc<TableMeter>,
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
-    let (stem, id) = load_ids(&cx.spec.execution_id, &plan.schema_id, cx.spec.fence);
+    let (stem, id) = load_ids(cx, plan);
     let checkpoint = cx.ledger.load(&plan.schema_id).await?;
-    if checkpoint
-        .finished_load
-        .as_ref()
-        .is_some_and(|load| load.starts_with(&stem))
+    // Whether a streamed table is to be read at all was decided before.
+    if plan.stream.is_none()
+        && checkpoint
+            .finished_load
+            .as_ref()
+            .is_some_and(|load| load.starts_with(&stem))
     {
         return Ok(Outcome {
             repeated: true,
@@ -102,7 +128,9 @@ async fn attempt_table(
         });
     }
     let cursor = checkpoint.cursor.clone().filter(|cursor| {
-        cx.spec.resync.is_none() && Some(&cursor.column) == plan.tracking.as_ref()
+        cx.spec.resync.is_none()
+            && plan.stream.is_none()
+            && Some(&cursor.column) == plan.tracking.as_ref()
     });
     let earlier = checkpoint
         .progress
@@ -128,6 +156,9 @@ async fn attempt_table(
         }
     }
     kept.announce().await?;
+    if plan.stream.is_some() {
+        kept.checkpoint.shape = plan.shape();
+    }
     let load = begin(cx, plan, &kept.id, cursor.is_none(), resume).await?;
     for change in load.schema_changes() {
         cx.observer
@@ -139,7 +170,7 @@ async fn attempt_table(
     let filled = fill(
         cx,
         plan,
-        snapshot,
+        view,
         meter,
         cancel,
         &mut kept,
@@ -159,7 +190,7 @@ async fn attempt_table(
     filled
 }
 
-async fn begin(
+pub async fn begin(
     cx: &RunCx,
     plan: &TablePlan,
     id: &str,
@@ -196,7 +227,7 @@ async fn finished_before(load: &dyn TableLoad, kept: &mut Kept<'_>) -> Result<Ou
 async fn fill(
     cx: &RunCx,
     plan: &TablePlan,
-    snapshot: Arc<dyn Snapshot>,
+    view: View,
     meter: &Arc<TableMeter>,
     cancel: &CancellationToken,
     kept: &mut Kept<'_>,
@@ -206,6 +237,7 @@ async fn fill(
 ) -> Result<Outcome> {
     let read = Arc::new(read_request(cx, plan, cursor.clone()));
     let earlier = kept.checkpoint.progress.take().filter(|_| resume);
+    let snapshot = view.snapshot;
     let progress = match earlier {
         Some(progress) => Progress {
             landed: load.landed().clone(),
@@ -220,13 +252,13 @@ async fn fill(
                 load_id: kept.id.clone(),
                 parts: scan.parts,
                 landed: load.landed().clone(),
-                cursor: scan.cursor,
-                stream: None,
+                cursor: scan.cursor.filter(|_| plan.stream.is_none()),
+                stream: view.position,
             }
         }
     };
     let boundary = match (&plan.tracking, plan.write) {
-        (Some(column), PlannedWrite::Append) => Some(Boundary::new(
+        (Some(column), PlannedWrite::Append) if plan.stream.is_none() => Some(Boundary::new(
             column,
             cursor.as_ref(),
             progress.cursor.as_ref(),
@@ -242,9 +274,19 @@ async fn fill(
     kept.checkpoint.progress = Some(progress);
     kept.save().await?;
 
+    let passing = match boundary.is_none() && !cx.spec.test && plan.keeps_rows_as_they_are() {
+        true => agreed_format(snapshot.as_ref(), &read, load).await?,
+        false => None,
+    };
+    if let Some(format) = &passing {
+        let message = format!("rows pass through undecoded, as {}", format.name);
+        cx.observer
+            .log(Level::Debug, &plan.schema_id, message, json!({}));
+    }
     let flow = Arc::new(TableFlow {
         snapshot,
         read,
+        passing,
         shaper: Shaper::new(plan, &cx.spec.obfuscation_key, cx.started_at)?,
         boundary,
         queue: Mutex::new(todo),
@@ -255,10 +297,18 @@ async fn fill(
         notes: Mutex::new(BTreeMap::new()),
     });
     load_parts(&flow, load, &cx.slots, cx.lanes, kept).await?;
-    report_notes(cx, plan, &flow);
+    report_notes(
+        cx,
+        plan,
+        &flow
+            .notes
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner()),
+    );
 
     if cx.spec.test {
         load.abandon().await?;
+        kept.forget().await?;
         let place = format!("{} (test, not kept)", plan.target.name);
         return Ok(Outcome {
             place,
@@ -280,7 +330,20 @@ async fn fill(
         .table(&plan.schema_id, &plan.target.name, TableState::Processing);
     let outcome = load.finish().await?;
     kept.settle().await?;
+    let told = outcome.notes.iter();
+    let told = told.map(|note| ((note.column.clone(), note.what.clone()), note.rows));
+    report_notes(cx, plan, &told.collect());
     Ok(outcome)
+}
+
+/// The first form that the source offers and the destination takes.
+async fn agreed_format(
+    snapshot: &dyn Snapshot,
+    read: &Read,
+    load: &dyn TableLoad,
+) -> Result<Option<Format>> {
+    let mut offered = snapshot.formats(read).await?.into_iter();
+    Ok(offered.find(|format| load.takes(format)))
 }
 
 fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
@@ -288,9 +351,11 @@ fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
     Read {
         table: plan.table.clone(),
         columns: plan.read.clone(),
+        // A streamed table is read whole; its tracking field only serves the cutoff.
         tracking: plan
             .tracking
             .clone()
+            .filter(|_| plan.stream.is_none())
             .map(|column| Tracking { column, cursor }),
         mode: match plan.write {
             PlannedWrite::Append => WriteMode::Append,
@@ -303,7 +368,8 @@ fn read_request(cx: &RunCx, plan: &TablePlan, cursor: Option<Cursor>) -> Read {
     }
 }
 
-/// The table's checkpoint while its load goes on. A test run keeps nothing.
+/// The table's checkpoint while its load goes on. A test run keeps nothing but, for as long
+/// as it is staged, the name of its load.
 pub struct Kept<'a> {
     cx: &'a RunCx,
     schema_id: &'a str,
@@ -316,13 +382,16 @@ impl Kept<'_> {
     /// boundary die with the attempt that gathered them, so an append by cursor cannot.
     fn resumable(&self, plan: &TablePlan) -> bool {
         let appends_by_cursor = plan.write == PlannedWrite::Append && plan.tracking.is_some();
+        // Parts read as of different positions would not meet the stream at one of them.
         self.cx.spec.source.capabilities().replay == Replay::Stable
+            && plan.stream.is_none()
             && !appends_by_cursor
             && self
                 .checkpoint
                 .progress
                 .as_ref()
-                .is_some_and(|p| p.load_id == self.id)
+                // Without parts it was announced and never planned: there is nothing to go on with.
+                .is_some_and(|p| p.load_id == self.id && !p.parts.is_empty())
     }
 
     /// Notes the load's id before anything is staged under it, so that the next attempt
@@ -343,7 +412,13 @@ impl Kept<'_> {
             cursor: None,
             stream: None,
         });
-        self.save().await
+        self.write_down().await
+    }
+
+    /// The staging of a test run is gone, and so is what was noted about it.
+    async fn forget(&mut self) -> Result<()> {
+        self.checkpoint.progress = None;
+        self.write_down().await
     }
 
     pub async fn landed(&mut self, part: &Part) -> Result<()> {
@@ -361,6 +436,10 @@ impl Kept<'_> {
         if self.cx.spec.test {
             return Ok(());
         }
+        self.write_down().await
+    }
+
+    async fn write_down(&self) -> Result<()> {
         self.cx.ledger.save(self.schema_id, &self.checkpoint).await
     }
 
@@ -376,12 +455,8 @@ impl Kept<'_> {
     }
 }
 
-fn report_notes(cx: &RunCx, plan: &TablePlan, flow: &TableFlow) {
-    let notes = flow
-        .notes
-        .lock()
-        .unwrap_or_else(|broken| broken.into_inner());
-    for ((column, what), rows) in notes.iter() {
+pub fn report_notes(cx: &RunCx, plan: &TablePlan, notes: &BTreeMap<(String, String), u64>) {
+    for ((column, what), rows) in notes {
         cx.observer.log(
             Level::Warn,
             &plan.schema_id,

@@ -1,15 +1,19 @@
 //! From what the user asked for and what the source has to what is done per table:
 //! which columns, under which names, by which key, written how.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tideway_core::{
     Catalog, Column, Connection, Error, LogicalType, Result, Table, WriteMode,
     destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, TargetTable, UPDATED_AT, Write},
     naming::{self, NamePolicy, Normalize},
 };
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::evolve::AddPolicy;
 
 /// A second reading of everything, and what becomes of the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,22 @@ pub struct SyncSpec {
     /// Key of the keyed hash that stands in for obfuscated values.
     pub obfuscation_key: Vec<u8>,
     pub budget: Budget,
+    /// Follow the source's change stream where it has one.
+    pub stream: Option<StreamSpec>,
+}
+
+/// How a run follows its source's change stream.
+#[derive(Debug, Clone)]
+pub struct StreamSpec {
+    /// Names the stream at the source: the sync's id.
+    pub id: String,
+    /// Tables of the sync that stream as well but are not part of this run: the source
+    /// must not forget what they still need.
+    pub others: Vec<String>,
+    /// Go on for so long; `None`: to the end of the log as it is when the run gets there.
+    pub follow_for: Option<Duration>,
+    /// Whether columns that appear while the stream runs are taken in.
+    pub new_fields: AddPolicy,
 }
 
 /// What the user chose for one table.
@@ -140,8 +160,16 @@ pub struct TablePlan {
     pub write: PlannedWrite,
     pub disposition: Disposition,
     pub truncate_existing: bool,
+    /// Read from an anchored snapshot and followed from there.
+    pub stream: Option<Streaming>,
     /// Remarks for the log, such as a key that is missing.
     pub remarks: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Streaming {
+    /// How often the table was read anew within this run before.
+    pub again: u32,
 }
 
 /// How the rows are written; whether a merge is complete shows with the cursor.
@@ -153,6 +181,53 @@ pub enum PlannedWrite {
 }
 
 impl TablePlan {
+    /// Whether every row that is read is written, in the very columns that were read. What
+    /// they are called at the destination does not matter.
+    pub fn keeps_rows_as_they_are(&self) -> bool {
+        self.filters.is_empty()
+            && self.cutoff.is_none()
+            && !self.obfuscated.contains(&true)
+            && self.read.len() == self.target.columns.len()
+    }
+
+    /// The key in the source's names.
+    pub fn source_key(&self) -> Vec<String> {
+        let columns = self.read.iter().zip(&self.target.columns);
+        columns
+            .filter(|(_, target)| self.target.key.contains(&target.name))
+            .map(|(source, _)| source.name.clone())
+            .collect()
+    }
+
+    /// Fingerprints of what is chosen: one per column, and one of key and filters. A table
+    /// whose checkpoint lacks one of them has rows at the destination that were read without.
+    pub fn shape(&self) -> Vec<String> {
+        let print = |what: Value| format!("{:08x}", xxh3_64(what.to_string().as_bytes()) as u32);
+        let columns = self
+            .read
+            .iter()
+            .zip(&self.target.columns)
+            .zip(&self.obfuscated);
+        let mut shape: Vec<String> = columns
+            .map(|((source, target), obfuscated)| {
+                print(json!([
+                    source.name,
+                    source.logical,
+                    source.remote_type,
+                    target.name,
+                    obfuscated
+                ]))
+            })
+            .collect();
+        shape.push(print(json!([self.target.key, self.filters])));
+        shape
+    }
+
+    /// Changes can be applied one by one only to rows that a key tells apart, or to none.
+    pub fn can_stream(&self) -> bool {
+        self.write != PlannedWrite::Replace
+    }
+
     pub fn write(&self, complete: bool) -> Write {
         match self.write {
             PlannedWrite::Append => Write::Append,
@@ -394,6 +469,7 @@ fn plan_table(
             Some(Resync::Rebuild) => Disposition::Rebuild,
         },
         truncate_existing: settings.advanced.truncate_existing,
+        stream: None,
         remarks,
     })
 }

@@ -7,23 +7,23 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use serde_json::json;
 use tideway_core::{
-    Catalog, Error, Kind, Result, Retry,
-    destination::Outcome,
-    source::{Scope, Snapshot},
+    Catalog, Error, Kind, Result, Retry, WriteMode, destination::Outcome, source::Scope,
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     lanes::Memory,
     ledger::Ledger,
     load::load_table,
     meter::RunMeter,
-    observe::{Level, Observer, TableState},
-    plan::{SyncSpec, TablePlan, plan},
+    observe::{Level, Observer, StreamState, TableState},
+    plan::{StreamSpec, SyncSpec, TablePlan, plan},
+    snapshots::Snapshots,
+    stream,
 };
 
 /// Stops a run or one of its tables from outside.
@@ -46,7 +46,15 @@ impl Controls {
         self.run.is_cancelled()
     }
 
-    fn table(&self, schema_id: &str) -> CancellationToken {
+    pub(crate) async fn cancelled(&self) {
+        self.run.cancelled().await;
+    }
+
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.run
+    }
+
+    pub(crate) fn table(&self, schema_id: &str) -> CancellationToken {
         let mut tables = self
             .tables
             .lock()
@@ -62,6 +70,8 @@ impl Controls {
 #[derive(Debug, Clone)]
 pub struct Report {
     pub tables: Vec<TableReport>,
+    /// Where the change stream stood at the end, if tables were streamed.
+    pub stream: Option<StreamState>,
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +102,8 @@ pub struct RunCx {
     pub lanes: usize,
     pub batch_bytes: usize,
     pub snapshots: Snapshots,
+    /// The views with a position, for tables that are streamed from there.
+    pub anchors: Snapshots,
     pub started_at: DateTime<Utc>,
 }
 
@@ -117,7 +129,8 @@ pub async fn run(
         slots: Arc::new(Semaphore::new(lanes)),
         lanes,
         batch_bytes,
-        snapshots: Snapshots::new(&spec),
+        snapshots: Snapshots::of_source(&spec),
+        anchors: Snapshots::of_stream(&spec),
         started_at: Utc::now(),
         spec,
         ledger,
@@ -128,11 +141,63 @@ pub async fn run(
         () = controls.run.cancelled() => return Err(Error::cancelled()),
         catalog = discover(&cx) => catalog?,
     };
-    let mut planned = Vec::new();
-    for (schema_id, table) in plan(&cx.spec, &catalog)? {
-        planned.push((schema_id, table));
-    }
+    let planned = plan(&cx.spec, &catalog)?;
     let order: Vec<String> = planned.iter().map(|(id, _)| id.clone()).collect();
+    let (streamed, mut scanned) = split(&cx, planned);
+    let mut streaming = None;
+    if let Some(spec) = streams_of(&cx)
+        && !streamed.is_empty()
+    {
+        let attached = stream::attach(&cx, spec, catalog, streamed, &controls).await;
+        scanned.extend(attached.1.into_iter().map(|(id, plan)| (id, Ok(plan))));
+        streaming = Some(tokio::spawn(attached.0.run()));
+    }
+    let streaming = streaming.map(AbortOnDropHandle::new);
+    let mut reports = scan(&cx, scanned, &controls).await;
+    let mut state = None;
+    if let Some(streaming) = streaming {
+        let streamed = streaming
+            .await
+            .map_err(|panic| Error::bug(format!("the stream stopped: {panic}")))?;
+        state = Some(streamed.state);
+        let streamed = streamed.reports.into_iter();
+        reports.extend(streamed.map(|report| (report.schema_id.clone(), report)));
+    }
+    Ok(Report {
+        tables: order.iter().filter_map(|id| reports.remove(id)).collect(),
+        stream: state,
+    })
+}
+
+/// How this run streams. A few records for a test, and tables that are replaced, are read
+/// without.
+fn streams_of(cx: &RunCx) -> Option<StreamSpec> {
+    let wanted = !cx.spec.test && cx.spec.mode != WriteMode::Snapshot;
+    let spec = cx.spec.stream.clone().filter(|_| wanted);
+    spec.filter(|_| cx.spec.source.roles().changes.is_some())
+}
+
+type Planned = Vec<(String, Result<TablePlan>)>;
+
+/// The tables to be streamed, and the others.
+fn split(cx: &RunCx, planned: Planned) -> (Vec<(String, TablePlan)>, Planned) {
+    let streams = streams_of(cx).is_some();
+    let (mut streamed, mut scanned) = (Vec::new(), Vec::new());
+    for (schema_id, plan) in planned {
+        match plan {
+            Ok(plan) if streams && plan.can_stream() => streamed.push((schema_id, plan)),
+            plan => scanned.push((schema_id, plan)),
+        }
+    }
+    (streamed, scanned)
+}
+
+/// Loads the tables side by side.
+async fn scan(
+    cx: &Arc<RunCx>,
+    mut planned: Planned,
+    controls: &Controls,
+) -> HashMap<String, TableReport> {
     // The largest table first: it decides when the run ends.
     planned.sort_by_key(|(_, table)| {
         std::cmp::Reverse(
@@ -144,28 +209,25 @@ pub async fn run(
         )
     });
     let at_once = cx.spec.budget.tables_at_once.max(1);
-    let mut reports: HashMap<String, TableReport> = stream::iter(planned)
+    futures::stream::iter(planned)
         .map(|(schema_id, table)| {
             let (cx, cancel) = (cx.clone(), controls.table(&schema_id));
             async move {
-                let report =
-                    match tokio::spawn(one_table(cx, schema_id.clone(), table, cancel)).await {
-                        Ok(report) => report,
-                        Err(panic) => TableReport {
-                            schema_id: schema_id.clone(),
-                            output_name: String::new(),
-                            result: Err(Error::bug(format!("the load stopped: {panic}"))),
-                        },
-                    };
+                let task = tokio::spawn(one_table(cx, schema_id.clone(), table, cancel));
+                let report = match AbortOnDropHandle::new(task).await {
+                    Ok(report) => report,
+                    Err(panic) => TableReport {
+                        schema_id: schema_id.clone(),
+                        output_name: String::new(),
+                        result: Err(Error::bug(format!("the load stopped: {panic}"))),
+                    },
+                };
                 (schema_id, report)
             }
         })
         .buffer_unordered(at_once)
         .collect()
-        .await;
-    Ok(Report {
-        tables: order.iter().filter_map(|id| reports.remove(id)).collect(),
-    })
+        .await
 }
 
 async fn one_table(
@@ -191,6 +253,16 @@ async fn one_table(
         }
         Err(error) => Err(error),
     };
+    conclude(&cx, &schema_id, &output_name, result)
+}
+
+/// Tells how the table ended.
+pub(crate) fn conclude(
+    cx: &RunCx,
+    schema_id: &str,
+    output_name: &str,
+    result: Result<Outcome>,
+) -> TableReport {
     let state = match &result {
         Ok(outcome) => TableState::Completed(outcome.clone()),
         Err(error) if matches!(error.kind, Kind::Cancelled) => TableState::Canceled,
@@ -198,7 +270,7 @@ async fn one_table(
             tracing::debug!(table = schema_id, ?error, "table failed");
             cx.observer.log(
                 Level::Error,
-                &schema_id,
+                schema_id,
                 error.to_string(),
                 json!({"kind": error.kind.word(), "hint": error.advice()}),
             );
@@ -210,11 +282,11 @@ async fn one_table(
     };
     // A fenced worker has no say any more about what the table's state is.
     if !matches!(&result, Err(error) if error.kind == Kind::Fenced) {
-        cx.observer.table(&schema_id, &output_name, state);
+        cx.observer.table(schema_id, output_name, state);
     }
     TableReport {
-        schema_id,
-        output_name,
+        schema_id: schema_id.to_owned(),
+        output_name: output_name.to_owned(),
         result,
     }
 }
@@ -236,15 +308,11 @@ impl RunCx {
 
 async fn discover(cx: &RunCx) -> Result<Catalog> {
     let source = cx.spec.source.roles().need_source(&cx.spec.source_type)?;
+    let tables = cx.spec.tables.iter().map(|table| &table.schema_id);
+    let others = cx.spec.stream.iter().flat_map(|stream| &stream.others);
     let scope = Scope {
         namespaces: None,
-        tables: Some(
-            cx.spec
-                .tables
-                .iter()
-                .map(|table| table.schema_id.clone())
-                .collect(),
-        ),
+        tables: Some(tables.chain(others).cloned().collect()),
     };
     for attempt in 1_u32.. {
         match source.discover(&scope).await {
@@ -263,44 +331,4 @@ async fn discover(cx: &RunCx) -> Result<Catalog> {
         }
     }
     Err(Error::bug("the loop of attempts ended"))
-}
-
-/// The snapshot that all tables read from, opened when the first one needs it and
-/// opened anew when it is lost.
-pub struct Snapshots {
-    source: Arc<dyn tideway_core::Connection>,
-    source_type: String,
-    options: serde_json::Value,
-    held: tokio::sync::Mutex<(u64, Option<Arc<dyn Snapshot>>)>,
-}
-
-impl Snapshots {
-    fn new(spec: &SyncSpec) -> Self {
-        Snapshots {
-            source: spec.source.clone(),
-            source_type: spec.source_type.clone(),
-            options: spec.source_options.clone(),
-            held: tokio::sync::Mutex::new((0, None)),
-        }
-    }
-
-    /// The snapshot in use, with its generation.
-    pub async fn current(&self) -> Result<(u64, Arc<dyn Snapshot>)> {
-        let mut held = self.held.lock().await;
-        if let (generation, Some(snapshot)) = &*held {
-            return Ok((*generation, snapshot.clone()));
-        }
-        let source = self.source.roles().need_source(&self.source_type)?;
-        let snapshot = source.open(&self.options).await?;
-        held.1 = Some(snapshot.clone());
-        Ok((held.0, snapshot))
-    }
-
-    /// Lets go of the snapshot of that generation, unless another table did already.
-    pub async fn renew(&self, generation: u64) {
-        let mut held = self.held.lock().await;
-        if held.0 == generation {
-            *held = (generation + 1, None);
-        }
-    }
 }

@@ -25,6 +25,8 @@ use crate::{
 /// Shapes the batches of one table.
 pub struct Shaper {
     filters: Vec<(FilterSpec, LogicalType)>,
+    /// How many of the filters, from the end, stand for the data cutoff.
+    cutoffs: usize,
     width: usize,
     obfuscated: Vec<bool>,
     logical: Vec<LogicalType>,
@@ -55,6 +57,7 @@ impl Shaper {
         }
         let width = plan.target.columns.len();
         Ok(Shaper {
+            cutoffs: filters.len() - plan.filters.len(),
             filters,
             width,
             obfuscated: plan.obfuscated.clone(),
@@ -75,11 +78,7 @@ impl Shaper {
         if self.filters.is_empty() {
             return Ok(batch);
         }
-        let mut keep = BooleanArray::from(vec![true; batch.row_count()]);
-        for (spec, logical) in &self.filters {
-            let mask = filter::mask(&batch.rows, *logical, spec, self.now)?;
-            keep = filter::and(&keep, &mask);
-        }
+        let keep = self.passing(&batch, &self.filters)?;
         if filter::passed(&keep) == batch.row_count() {
             return Ok(batch);
         }
@@ -87,8 +86,51 @@ impl Shaper {
         Ok(Batch { rows, ..batch })
     }
 
+    fn passing(
+        &self,
+        batch: &Batch,
+        filters: &[(FilterSpec, LogicalType)],
+    ) -> Result<BooleanArray> {
+        let mut keep = BooleanArray::from(vec![true; batch.row_count()]);
+        for (spec, logical) in filters {
+            let mask = filter::mask(&batch.rows, *logical, spec, self.now)?;
+            keep = filter::and(&keep, &mask);
+        }
+        Ok(keep)
+    }
+
+    /// What of each change passes all filters, and which are older than the cutoff.
+    pub(crate) fn judge(&self, batch: &Batch) -> Result<(BooleanArray, BooleanArray)> {
+        let (filters, cutoffs) = self.filters.split_at(self.filters.len() - self.cutoffs);
+        Ok((self.passing(batch, filters)?, self.passing(batch, cutoffs)?))
+    }
+
+    /// The columns that filters look at, among those that are read.
+    pub(crate) fn judged(&self, batch: &Batch) -> Vec<usize> {
+        let schema = batch.rows.schema();
+        self.filters
+            .iter()
+            .filter_map(|(spec, _)| schema.index_of(&spec.field_id).ok())
+            .collect()
+    }
+
     /// The rows in the target's columns.
     pub fn project(&self, batch: Batch) -> Result<Batch> {
+        let columns = self.columns(&batch)?;
+        let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(bug)?;
+        Ok(Batch { rows, ..batch })
+    }
+
+    /// Number of the target's columns.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(crate) fn columns(&self, batch: &Batch) -> Result<Vec<ArrayRef>> {
         let mut columns: Vec<ArrayRef> = batch
             .rows
             .columns()
@@ -101,8 +143,7 @@ impl Shaper {
                 *column = self.obfuscate(column, self.logical[index])?;
             }
         }
-        let rows = RecordBatch::try_new(self.schema.clone(), columns).map_err(bug)?;
-        Ok(Batch { rows, ..batch })
+        Ok(columns)
     }
 
     /// HMAC-SHA-256 of the value's text, in hex: equal values stay equal, so joins

@@ -1,15 +1,19 @@
 //! The engine against an in-memory source and destination.
 
 mod fakes;
+mod streams;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
-use fakes::{FakeDestination, FakeSource, Row};
+use fakes::{FakeDestination, FakeSource, Row, eight_bytes, planning};
 use proptest::prelude::*;
 use serde_json::json;
 use tideway_core::{Error, Kind, WriteMode, capability::Replay, naming::Normalize};
 use tideway_engine::{
-    Budget, Controls, FilterSpec, MemoryLedger, Report, Resync, RunMeter, Silent, SyncSpec,
+    Budget, Controls, FilterSpec, Ledger, MemoryLedger, Report, Resync, RunMeter, Silent, SyncSpec,
     TableSpec, run,
 };
 
@@ -26,6 +30,17 @@ impl Bench {
             destination: FakeDestination::new(),
             ledger: Arc::default(),
         }
+    }
+
+    /// Both sides can do without batches, and agree on how.
+    fn agreed(mut self) -> Self {
+        self.source.formats = vec![eight_bytes(["n", "n", "n"])];
+        self.destination.takes = Some(eight_bytes(["n", "n", "n"]));
+        self
+    }
+
+    fn passed(&self) -> u64 {
+        self.destination.passed.load(SeqCst)
     }
 
     fn spec(&self, execution: &str, mode: WriteMode, tables: &[&str]) -> SyncSpec {
@@ -58,6 +73,7 @@ impl Bench {
                 lanes: 3,
                 attempts: 3,
             },
+            stream: None,
         }
     }
 
@@ -216,6 +232,50 @@ async fn a_test_run_reads_five_records_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_crashed_test_run_leaves_no_staging_and_no_trace_in_the_ledger() {
+    for stable in [Replay::Stable, Replay::Snapshot] {
+        let bench = Bench::new(stable);
+        bench.source.put("a", rows(40));
+        bench
+            .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+            .await;
+        let kept = bench.ledger.load("a").await.unwrap();
+        let mut staged = 0;
+        for steps in 1..60 {
+            let spec = |fence| {
+                let mut spec = bench.spec(&format!("test {steps}"), WriteMode::Snapshot, &["a"]);
+                spec.test = true;
+                spec.fence = fence;
+                spec
+            };
+            if crash_after(&bench, spec(1), steps).await.is_some() {
+                break;
+            }
+            staged += bench.destination.staged();
+            assert_eq!(bench.run(spec(2)).await.failed(), 0);
+            assert_eq!(bench.destination.staged(), 0, "after {steps} steps");
+            assert_eq!(bench.ledger.load("a").await.unwrap(), kept);
+        }
+        assert!(staged > 0, "no crash came while something was staged");
+        assert_eq!(bench.destination.rows("a"), as_read(&rows(40)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_whose_planning_failed_at_first_is_read_all_the_same() {
+    let bench = Bench::new(Replay::Stable);
+    bench.source.put("a", rows(50));
+    bench
+        .source
+        .fail(&planning("a"), Error::unavailable("gone for a moment"), 1);
+    let report = bench
+        .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+        .await;
+    assert_eq!(report.failed(), 0, "{report:?}");
+    assert_eq!(bench.destination.rows("a"), as_read(&rows(50)));
+}
+
+#[tokio::test]
 async fn filters_and_chosen_fields_shape_the_rows() {
     let bench = Bench::new(Replay::Snapshot);
     bench.source.put("a", rows(10));
@@ -240,6 +300,90 @@ async fn filters_and_chosen_fields_shape_the_rows() {
     // The key comes along though it was switched off; the filter's field does not.
     let expected: Vec<Vec<i64>> = (6..10).map(|id| vec![id, id * 10]).collect();
     assert_eq!(bench.destination.rows("a"), expected);
+}
+
+#[tokio::test]
+async fn rows_pass_undecoded_where_both_sides_agree_and_nothing_is_to_be_done_to_them() {
+    for mode in WriteMode::ALL {
+        let bench = Bench::new(Replay::Snapshot).agreed();
+        bench.source.put("a", rows(95));
+        let mut spec = bench.spec("e1", mode, &["a"]);
+        // Columns go by position: another name is nothing that is done to rows.
+        let renamed = |id: &str| tideway_engine::FieldSpec {
+            id: id.into(),
+            enabled: true,
+            obfuscate: false,
+            output_name: Some(format!("my_{id}")),
+        };
+        spec.tables[0].fields = Some(["id", "v", "t"].map(renamed).to_vec());
+        assert_eq!(bench.run(spec).await.failed(), 0);
+        assert_eq!(bench.destination.rows("a"), as_read(&rows(95)));
+        assert_eq!(bench.passed(), 95);
+    }
+}
+
+#[tokio::test]
+async fn rows_do_not_pass_undecoded_where_something_is_to_be_done_to_them() {
+    let shaped: [(&str, WriteMode, fn(&mut SyncSpec)); 4] = [
+        ("a filter", WriteMode::Snapshot, |spec| {
+            spec.tables[0].filters = vec![FilterSpec {
+                field_id: "t".into(),
+                function: "GreaterThanEqual".into(),
+                value: json!(2),
+            }];
+        }),
+        (
+            "ties that append has to tell apart",
+            WriteMode::Append,
+            |spec| {
+                spec.tables[0].tracking_field = Some("t".into());
+            },
+        ),
+        (
+            "a tracking field that is not written",
+            WriteMode::Replicate,
+            |spec| {
+                let field = |id: &str, enabled| tideway_engine::FieldSpec {
+                    id: id.into(),
+                    enabled,
+                    obfuscate: false,
+                    output_name: None,
+                };
+                spec.tables[0].tracking_field = Some("t".into());
+                spec.tables[0].fields = Some(vec![field("v", true), field("t", false)]);
+            },
+        ),
+        ("a test run", WriteMode::Snapshot, |spec| spec.test = true),
+    ];
+    for (what, mode, shape) in shaped {
+        let bench = Bench::new(Replay::Snapshot).agreed();
+        bench.source.put("a", rows(30));
+        let mut spec = bench.spec("e1", mode, &["a"]);
+        shape(&mut spec);
+        assert_eq!(bench.run(spec).await.failed(), 0, "{what}");
+        assert_eq!(bench.passed(), 0, "{what}");
+    }
+    let mut bench = Bench::new(Replay::Snapshot).agreed();
+    bench.destination.takes = Some(eight_bytes(["n", "m", "n"]));
+    bench.source.put("a", rows(30));
+    bench
+        .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+        .await;
+    assert_eq!(bench.destination.rows("a"), as_read(&rows(30)));
+    assert_eq!(bench.passed(), 0, "the forms differ in a column");
+}
+
+#[tokio::test]
+async fn rows_that_passed_and_did_not_become_durable_fail_the_table() {
+    let mut bench = Bench::new(Replay::Snapshot).agreed();
+    bench.destination.loses = 1;
+    bench.source.put("a", rows(30));
+    let report = bench
+        .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+        .await;
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert!(error.to_string().contains("became durable"), "{error}");
+    assert!(!bench.destination.exists("a"));
 }
 
 #[tokio::test]
@@ -295,9 +439,11 @@ proptest! {
         mode in 0_usize..3,
         stable: bool,
         tracked: bool,
+        agreed: bool,
     ) {
         let mode = WriteMode::ALL[mode];
         let bench = Bench::new(if stable { Replay::Stable } else { Replay::Snapshot });
+        let bench = if agreed { bench.agreed() } else { bench };
         bench.source.put("a", rows(count));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

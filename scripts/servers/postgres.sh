@@ -7,6 +7,7 @@
 # DIR/client.crt and DIR/client.key let the role tideway_cert in without a password.
 set -euo pipefail
 source "$(dirname "$0")/../env.sh"
+source "$(dirname "$0")/certificates.sh"
 action="${1:?start or stop}" dir="${2:?the folder}"
 bin="$("$ROOT/scripts/install/postgres.sh")"
 
@@ -16,20 +17,11 @@ as_owner() {
   if [ "$(id -u)" -eq 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
 }
 
-# certificate NAME SUBJECT EXTENSION: a key and a certificate that ca.crt vouches for.
-certificate() {
-  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-    -subj "/CN=$2" -keyout "$1.key" -out "$1.csr" 2>/dev/null
-  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
-    -extfile <(printf 'basicConstraints=CA:FALSE\n%s\n' "$3") -out "$1.crt" 2>/dev/null
-}
-
 start() {
   local port="$1" fsync="${TIDEWAY_POSTGRES_FSYNC:-off}"
   mkdir -p "$dir"
   cd "$dir"
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-    -subj "/CN=Tideway test authority" -keyout ca.key -out ca.crt 2>/dev/null
+  authority
   certificate server localhost subjectAltName=DNS:localhost
   certificate client tideway_cert extendedKeyUsage=clientAuth
   chmod 600 ./*.key

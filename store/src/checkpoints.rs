@@ -25,6 +25,19 @@ impl Checkpoints<'_> {
         row.json("state").map(Some)
     }
 
+    /// Tables of the sync with a place in its change stream.
+    pub async fn streamed(&self, sync: Uuid) -> Result<Vec<String>> {
+        let sql = "SELECT schema_id, state FROM checkpoints WHERE sync_id = $1 ORDER BY schema_id";
+        let mut streamed = Vec::new();
+        for row in self.0.db().all(sql, values![sync]).await? {
+            let checkpoint: Checkpoint = row.json("state")?;
+            if checkpoint.stream.is_some() {
+                streamed.push(row.text("schema_id")?);
+            }
+        }
+        Ok(streamed)
+    }
+
     /// Fails with Fenced once the lease is lost.
     pub async fn save(
         &self,

@@ -2,10 +2,12 @@
 
 use tideway_core::{Error, Kind};
 
+const BROKEN_DISK: &str = "the metadata database's disk gave an error";
+
 /// An error of a statement.
 pub(crate) fn of(error: sqlx::Error) -> Error {
     let (kind, what) = meaning(&error);
-    Error::new(kind, what).because(error)
+    told(kind, what).because(error)
 }
 
 /// An error of the first connection, when the address itself may be wrong.
@@ -14,7 +16,15 @@ pub(crate) fn of_opening(error: sqlx::Error) -> Error {
         sqlx::Error::Configuration(_) => (Kind::Config, "the database URL cannot be used"),
         other => meaning(other),
     };
-    Error::new(kind, what).field("database_url").because(error)
+    told(kind, what).field("database_url").because(error)
+}
+
+fn told(kind: Kind, what: &'static str) -> Error {
+    let error = Error::new(kind, what);
+    match what {
+        BROKEN_DISK => error.hint("look whether the disk of the data folder is full or failing"),
+        _ => error,
+    }
 }
 
 fn meaning(error: &sqlx::Error) -> (Kind, &'static str) {
@@ -79,6 +89,11 @@ fn of_sqlstate(code: &str) -> (Kind, &'static str) {
             "the metadata database has no room left on its disk",
         ),
         "22021" | "22P05" => (Kind::Config, "text holds a character that cannot be stored"),
+        // 55000 is what a database that takes no connections answers.
+        "55000" => (
+            Kind::Unavailable,
+            "the metadata database is not available now",
+        ),
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => (
             Kind::Unavailable,
             "the metadata database is not available now",
@@ -95,10 +110,7 @@ fn of_sqlite(code: &str) -> (Kind, &'static str) {
             "the metadata database is locked by another process",
         ),
         3 | 8 => (Kind::Permission, "the metadata database cannot be written"),
-        10 => (
-            Kind::Unavailable,
-            "the metadata database's disk gave an error",
-        ),
+        10 => (Kind::Unavailable, BROKEN_DISK),
         11 | 26 => (Kind::Data, "the file is not an intact SQLite database"),
         13 => (
             Kind::Full,

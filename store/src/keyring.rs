@@ -104,6 +104,11 @@ impl Keyring {
         keys[0].clone()
     }
 
+    pub(crate) fn all(&self) -> Vec<MasterKey> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
+    }
+
     pub(crate) fn find(&self, id: &str) -> Option<MasterKey> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().find(|key| key.id == id).cloned()

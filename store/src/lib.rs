@@ -31,6 +31,8 @@ mod queue;
 mod row;
 mod schedules;
 mod secrets;
+mod signatures;
+mod streams;
 mod sync_schemas;
 mod syncs;
 mod timing;
@@ -68,6 +70,7 @@ pub use prune::{Pruned, Retention};
 pub use queue::{Claim, Lease, Queue, SchemaProgress};
 pub use schedules::{Fired, Schedule, ScheduleDraft, Schedules};
 pub use secrets::{Configuration, Rotation};
+pub use streams::{Attachment, StreamState, Streams, SyncStream};
 pub use sync_schemas::{FieldSelection, RowFilter, SyncSchema, SyncSchemas};
 pub use syncs::{
     BulkSync, BulkSyncs, Discover, ErrorHandling, NormalizeNames, SyncDraft, SyncFilter, SyncName,
@@ -110,6 +113,8 @@ handles! {
     /// The worker's side of executions.
     queue => Queue,
     checkpoints => Checkpoints,
+    /// Change streams at the sources.
+    streams => Streams,
     logs => Logs,
     events => Events,
     jobs => Jobs,

@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0003_bulk_syncs",
     "0004_executions",
     "0005_records",
+    "0006_streams",
 ];
 
 pub(crate) async fn migrate(db: &Db) -> Result<()> {

@@ -268,6 +268,16 @@ impl Schedules<'_> {
         })
     }
 
+    /// Lets the sync's continuous schedules fire as soon as they can: a stream that goes on
+    /// for ever is cut into executions, and the next one follows at once.
+    pub async fn go_on(&self, sync: Uuid) -> Result<()> {
+        let sql = "UPDATE schedules SET next_fire_at = $2
+                   WHERE sync_id = $1 AND frequency = 'continuous' AND planned = TRUE
+                     AND next_fire_at > $2";
+        let values = values![sync, clock::now()];
+        self.0.db().execute(sql, values).await.map(drop)
+    }
+
     /// The run-after schedules of active syncs that name this one.
     pub async fn after(&self, sync: Uuid) -> Result<Vec<Schedule>> {
         let sql = "SELECT schedules.* FROM schedule_triggers

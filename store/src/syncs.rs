@@ -11,7 +11,7 @@ use crate::{
     db::{Tx, Value, values},
     page::{self, Place},
     row::Row,
-    schedules, sync_schemas,
+    schedules, streams, sync_schemas,
     words::words,
 };
 
@@ -171,7 +171,7 @@ impl BulkSyncs<'_> {
     }
 
     /// Replaces everything that the draft holds; schemas and schedules too where they are
-    /// given, else they stay.
+    /// given, else they stay. With another source or destination the tables begin anew.
     pub async fn update(
         &self,
         organization: Uuid,
@@ -182,8 +182,19 @@ impl BulkSyncs<'_> {
         schedules: Option<&[ScheduleDraft]>,
     ) -> Result<BulkSync> {
         let mut tx = self.0.db().begin().await?;
+        lock_executions(&mut tx, organization, id).await?;
         let was_active = require(&mut tx, organization, id).await?;
         require_connections(&mut tx, organization, draft).await?;
+        let same = "SELECT id FROM bulk_syncs WHERE id = $1 AND source_connection_id = $2
+                    AND destination_connection_id = $3";
+        let ends = values![
+            id,
+            draft.source_connection_id,
+            draft.destination_connection_id
+        ];
+        if tx.maybe(same, ends).await?.is_none() {
+            streams::moved(&mut tx, id).await?;
+        }
         tx.execute(
             "UPDATE bulk_syncs SET name = $2, source_connection_id = $3,
                destination_connection_id = $4, mode = $5, active = $6, settings = $7,
@@ -347,8 +358,15 @@ pub(crate) async fn require(tx: &mut Tx, organization: Uuid, id: Uuid) -> Result
     row.ok_or_else(missing)?.flag("active")
 }
 
-/// Locks in the order that workers do, the execution first, so that neither side waits
-/// for the other in a circle.
+/// To be locked first, in the order that workers do, so that neither side waits for the
+/// other in a circle.
+async fn lock_executions(tx: &mut Tx, organization: Uuid, id: Uuid) -> Result<()> {
+    let sql = "SELECT id FROM executions
+               WHERE organization_id = $1 AND sync_id = $2 AND completed_at IS NULL {for_update}";
+    tx.all(sql, values![organization, id]).await.map(drop)
+}
+
+/// Locks in the order that workers do, the execution first.
 pub(crate) async fn delete(tx: &mut Tx, id: Uuid) -> Result<()> {
     let sql = "SELECT id FROM executions WHERE sync_id = $1 AND completed_at IS NULL {for_update}";
     tx.all(sql, values![id]).await?;

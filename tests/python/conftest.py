@@ -7,7 +7,7 @@ import pytest
 from database import Database
 from server import Server
 
-NEEDED = ["TIDEWAY_BIN", "TIDEWAY_DUCKDB_LIBRARY", "TIDEWAY_TEST_POSTGRES_URL", "TIDEWAY_TEST_S3_ENDPOINT"]
+NEEDED = ["TIDEWAY_BIN", "TIDEWAY_DUCKDB_LIBRARY", "TIDEWAY_TEST_POSTGRES_URL", "TIDEWAY_TEST_MYSQL_URL", "TIDEWAY_TEST_MARIADB_URL", "TIDEWAY_TEST_S3_ENDPOINT"]
 
 
 def pytest_configure(config):
@@ -71,6 +71,14 @@ def source():
 
 @pytest.fixture
 def target():
+    database = Database()
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def database():
+    """One more, such as for the metadata of a server."""
     database = Database()
     yield database
     database.drop()

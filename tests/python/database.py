@@ -12,7 +12,7 @@ class Database:
         self.server = os.environ["TIDEWAY_TEST_POSTGRES_URL"]
         self.name = f"test_{uuid.uuid4().hex[:12]}"
         self.url = urlsplit(self.server)._replace(path=f"/{self.name}").geturl()
-        self._administer(f"create database {self.name}")
+        self.administer(f"create database {self.name}")
 
     def execute(self, sql, values=None) -> list:
         """Runs one statement (without values: several) and returns its rows, if it has any."""
@@ -33,9 +33,9 @@ class Database:
         } | changes
 
     def drop(self):
-        self._administer(f"drop database if exists {self.name} with (force)")
+        self.administer(f"drop database if exists {self.name} with (force)")
 
-    def _administer(self, sql):
+    def administer(self, sql):
         with psycopg.connect(self.server, autocommit=True) as connection:
             # A logical slot outlives its reader and would keep the database from being dropped.
             if sql.startswith("drop"):

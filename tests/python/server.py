@@ -89,9 +89,9 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def sdk(self, token=API_KEY) -> Polytomic:
+    def sdk(self, token=API_KEY, **options) -> Polytomic:
         """The official client, unmodified."""
-        return Polytomic(base_url=self.url, token=token)
+        return Polytomic(base_url=self.url, token=token, **options)
 
     def request(self, method, path, token=API_KEY, **options) -> requests.Response:
         """One HTTP request, for what the SDK does not send; `token=None` sends no key."""

@@ -27,7 +27,7 @@ def tables(source):
 def test_the_whole_journey(sdk, tables, target):
     # types
     types = {one.id: one for one in sdk.connections.get_types().data}
-    assert {"postgresql", "sqlite", "csv", "s3", "files", "duckdb"} <= set(types)
+    assert {"postgresql", "mysql", "sqlite", "csv", "s3", "files", "duckdb"} <= set(types)
     form = sdk.connections.get_connection_type_schema(id="postgresql")
     assert "properties" in (form if isinstance(form, dict) else form.dict())
 

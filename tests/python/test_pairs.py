@@ -1,8 +1,10 @@
 """Every kind of source into every kind of destination through the API, compared by other readers."""
 
 import os
+import uuid
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import duckdb
 import pytest
@@ -104,3 +106,26 @@ def test_replicating_into_a_file_database_carries_changes_and_deletes(sdk, shop,
     back = syncs.connect(sdk, kind, {"path": str(file)})
     records = sdk.schemas.get_records(id=back, schema_id=next(s.id for s in sdk.bulk_sync.get_source(id=back).data.schemas if "items" in s.id)).data
     assert records and "price" in records[0]
+
+
+@pytest.mark.parametrize("server", ["MYSQL", "MARIADB"])
+def test_postgres_to_mysql_and_back_with_changes_between(sdk, shop, target, server):
+    url = urlsplit(os.environ[f"TIDEWAY_TEST_{server}_URL"])
+    there = {"hostname": url.hostname, "port": url.port, "account": url.username, "passwd": url.password}
+    database = f"pairs_{uuid.uuid4().hex[:12]}"
+    origin = syncs.connect(sdk, "postgresql", shop.configuration())
+    middle = syncs.connect(sdk, "mysql", there)
+    sync = syncs.make(sdk, origin, middle, {"schema": database}, mode="replicate")
+    syncs.run_well(sdk, sync)
+    shop.execute("update items set price = 0 where id <= 10; insert into items values (9999, 'new', 1)")
+    execution = syncs.run_well(sdk, sync)
+    log = sdk.bulk_sync.executions.get_console_logs(sync_id=sync, execution_id=execution.id).data
+    counts = [entry.payload for entry in log.entries if entry.payload and "inserted" in entry.payload][-1]
+    assert (counts["inserted"], counts["updated"], counts["deleted"], counts["unchanged"]) == (1, 10, 0, 2990)
+
+    back = syncs.connect(sdk, "mysql", there | {"dbname": database})
+    arrived = syncs.connect(sdk, "postgresql", target.configuration())
+    syncs.run_well(sdk, syncs.make(sdk, back, arrived, {"schema": "back"}, mode="snapshot"))
+    (table,) = target.execute("select table_name from information_schema.tables where table_schema = 'back' and table_name not like '\\_tideway%'")
+    columns = "id, name, price, seen, tags, note"
+    assert target.execute(f"select {columns} from back.{table[0]} order by 1") == shop.execute(f"select {columns} from items order by 1")

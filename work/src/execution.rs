@@ -1,7 +1,6 @@
 //! One claimed execution, from its lease to its end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,10 +13,9 @@ use tideway_core::{Catalog, Connection, Error, Kind, Result, Table, naming::Norm
 use tideway_engine::{
     Budget, Controls, FieldSpec, FilterSpec, Level, Observer, Report, Resync, RunMeter, SyncSpec,
     TableSpec,
-    evolve::{AddPolicy, Known, drift},
 };
 use tideway_store::{
-    Author, BulkSync, Claim, Discover, ExecutionStatus, FieldSelection, KeyField, NormalizeNames,
+    BulkSync, Claim, Configuration, ExecutionStatus, FieldSelection, KeyField, NormalizeNames,
     ResyncMode, SelectiveMode, SyncSchema,
 };
 
@@ -26,6 +24,7 @@ use crate::{
     catalog::discover_all,
     ledger::StoreLedger,
     observe::{FLUSH_EVERY, StoreObserver},
+    streams::{behind, streams},
 };
 
 impl Work {
@@ -33,7 +32,12 @@ impl Work {
     pub(crate) async fn carry_out(&self, claim: Claim) {
         let lease = claim.lease;
         let meter: Arc<RunMeter> = Arc::default();
-        let observer = Arc::new(StoreObserver::new(self.store.clone(), lease, meter.clone()));
+        let observer = Arc::new(StoreObserver::new(
+            self.store.clone(),
+            lease,
+            claim.sync.source_connection_id,
+            meter.clone(),
+        ));
         let controls: Arc<Controls> = Arc::default();
         let lost = Arc::new(AtomicBool::new(false));
         let beat = tokio::spawn(heartbeat(
@@ -84,7 +88,10 @@ impl Work {
             .await?;
         let catalog = discover_all(source.link.as_ref(), &source.kind).await?;
         self.store_catalog(sync, &catalog).await?;
-        let schemas = self.adopt(sync, &catalog, observer.as_ref()).await?;
+        let streams = streams(claim, &source);
+        let schemas = self
+            .adopt(sync, &catalog, streams, observer.as_ref())
+            .await?;
         let overrides = self
             .store
             .catalogs()
@@ -92,7 +99,7 @@ impl Work {
             .await?;
         let tables: Vec<TableSpec> = schemas
             .iter()
-            .filter(|schema| wanted(schema, claim))
+            .filter(|schema| wanted(schema, claim, streams))
             .map(|schema| {
                 let table = catalog.table(&schema.schema_id);
                 let key = overrides
@@ -109,7 +116,13 @@ impl Work {
         for schema_id in &claim.execution.cancel.schemas {
             controls.cancel_table(schema_id);
         }
-        let spec = self.spec(claim, source, destination, tables).await?;
+        let stream = self
+            .stream_spec(claim, &source, streams, &schemas, &tables)
+            .await?;
+        let spec = SyncSpec {
+            stream,
+            ..self.spec(claim, source, destination, tables).await?
+        };
         let ledger = Arc::new(StoreLedger {
             store: self.store.clone(),
             lease: claim.lease,
@@ -172,6 +185,7 @@ impl Work {
                     .unwrap_or(default.tables_at_once),
                 ..default
             },
+            stream: None,
         })
     }
 
@@ -196,6 +210,7 @@ impl Work {
         }
         Ok(Side {
             kind: stored.kind.clone(),
+            configuration: stored.configuration.clone(),
             link,
         })
     }
@@ -216,73 +231,6 @@ impl Work {
         Ok(())
     }
 
-    /// Takes new tables and fields in as the sync's policies say, and tells of those that
-    /// have gone. Vanished columns are kept at the destination.
-    async fn adopt(
-        &self,
-        sync: &BulkSync,
-        catalog: &Catalog,
-        observer: &StoreObserver,
-    ) -> Result<Vec<SyncSchema>> {
-        let mut schemas = self
-            .store
-            .sync_schemas()
-            .list(sync.organization_id, sync.id, None)
-            .await?;
-        let known: BTreeMap<String, Known> = schemas
-            .iter()
-            .map(|schema| (schema.schema_id.clone(), known(schema, catalog)))
-            .collect();
-        let found = drift(
-            catalog,
-            &known,
-            policy(sync.settings.automatically_add_new_objects),
-            policy(sync.settings.automatically_add_new_fields),
-        );
-        let mut changed = BTreeSet::new();
-        for (id, taken_in) in found.new_tables {
-            if taken_in {
-                observer.log(Level::Info, &id, "new object, taken in".into(), json!({}));
-                changed.insert(id.clone());
-                schemas.push(SyncSchema {
-                    enabled: true,
-                    ..SyncSchema::new(&id)
-                });
-            }
-        }
-        for (id, field, taken_in) in found.new_fields {
-            let message = if taken_in { "taken in" } else { "left out" };
-            observer.log(
-                Level::Info,
-                &id,
-                format!("new field {field}, {message}"),
-                json!({}),
-            );
-            let schema = schemas.iter_mut().find(|schema| schema.schema_id == id);
-            if let Some(fields) = schema.and_then(|schema| schema.fields.as_mut()) {
-                fields.push(field_selection(field, taken_in));
-                changed.insert(id);
-            }
-        }
-        for (id, field) in found.vanished_fields {
-            let message = format!("field {field} is gone at the source; its column is kept");
-            observer.log(Level::Warn, &id, message, json!({}));
-        }
-        let news: Vec<SyncSchema> = schemas
-            .iter()
-            .filter(|schema| changed.contains(&schema.schema_id))
-            .cloned()
-            .collect();
-        if !news.is_empty() {
-            let author = Author::system();
-            self.store
-                .sync_schemas()
-                .put(sync.organization_id, sync.id, &author, &news)
-                .await?;
-        }
-        Ok(schemas)
-    }
-
     /// Writes down how it ended.
     async fn end(
         &self,
@@ -291,8 +239,15 @@ impl Work {
         meter: &RunMeter,
         result: Result<Report>,
     ) -> Result<()> {
+        let threshold = claim.sync.error_handling.ingestion_failure_threshold;
         let (status, message) = match &result {
-            Ok(report) => verdict(report),
+            Ok(report) => match behind(report, threshold) {
+                Some(message) => {
+                    observer.log(Level::Error, "", message.clone(), json!({}));
+                    (ExecutionStatus::Failed, Some(message))
+                }
+                None => verdict(report),
+            },
             Err(error) if error.kind == Kind::Cancelled => (ExecutionStatus::Canceled, None),
             Err(error) if error.kind == Kind::Fenced => return Err(error.clone()),
             Err(error) => {
@@ -320,14 +275,22 @@ impl Work {
             .queue()
             .finish(&claim.lease, status, message.as_deref())
             .await?;
+        let streamed = matches!(&result, Ok(report) if report.stream.is_some());
+        if streamed {
+            metrics::counter!("tideway_stream_rows_total").increment(totals.rows_read);
+        }
+        if streamed && status == ExecutionStatus::Completed {
+            self.store.schedules().go_on(claim.sync.id).await?;
+        }
         Ok(())
     }
 }
 
 /// A live end of the sync with its connector's id.
-struct Side {
-    kind: String,
-    link: Arc<dyn Connection>,
+pub(crate) struct Side {
+    pub kind: String,
+    pub configuration: Configuration,
+    pub link: Arc<dyn Connection>,
 }
 
 fn verdict(report: &Report) -> (ExecutionStatus, Option<String>) {
@@ -408,11 +371,11 @@ async fn flush(observer: Arc<StoreObserver>) {
     }
 }
 
-fn wanted(schema: &SyncSchema, claim: &Claim) -> bool {
+fn wanted(schema: &SyncSchema, claim: &Claim, streams: bool) -> bool {
     let execution = &claim.execution;
     let asked =
         execution.only_schemas.is_empty() || execution.only_schemas.contains(&schema.schema_id);
-    let incremental = schema.tracking_field.is_some();
+    let incremental = streams || schema.tracking_field.is_some();
     let selected = match execution.selective_mode {
         SelectiveMode::None => true,
         SelectiveMode::IncrementalFields => incremental,
@@ -480,43 +443,6 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
         cutoff: schema.data_cutoff_timestamp.map(|at| at.to_rfc3339()),
         disable_cutoff: schema.disable_data_cutoff,
         key_override,
-    }
-}
-
-fn field_selection(id: String, enabled: bool) -> FieldSelection {
-    FieldSelection {
-        id,
-        enabled,
-        obfuscated: false,
-        user_output_name: None,
-        output_name: None,
-    }
-}
-
-/// What the sync knew of a table. Without a list of fields it takes all there are.
-fn known(schema: &SyncSchema, catalog: &Catalog) -> Known {
-    let fields = match (&schema.fields, catalog.table(&schema.schema_id)) {
-        (Some(fields), _) => fields.iter().map(|field| field.id.clone()).collect(),
-        (None, Some(table)) => table
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect(),
-        (None, None) => BTreeSet::new(),
-    };
-    Known {
-        enabled: schema.enabled,
-        incremental: schema.tracking_field.is_some(),
-        fields,
-    }
-}
-
-fn policy(discover: Discover) -> AddPolicy {
-    match discover {
-        Discover::All => AddPolicy::All,
-        Discover::OnlyIncremental => AddPolicy::OnlyIncremental,
-        Discover::OnlyNonIncremental => AddPolicy::OnlyNonIncremental,
-        Discover::None => AddPolicy::None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! connections are checked, old records are cleared away. Several processes may do
 //! this side by side on one metadata database; all are killable at any moment.
 
+mod adopt;
 pub mod catalog;
 pub mod connect;
 pub mod execution;
@@ -12,6 +13,7 @@ pub mod records;
 pub mod schedule;
 mod scheduler;
 pub mod settings;
+mod streams;
 mod worker;
 
 use std::time::Duration;
@@ -47,6 +49,7 @@ impl Work {
         }
         self.tasks.spawn(scheduler::run(self.clone()));
         self.tasks.spawn(health::run(self.clone()));
+        self.tasks.spawn(streams::run(self.clone()));
         self.tasks.spawn(prune(self.clone()));
     }
 

@@ -7,16 +7,20 @@ use std::{
     time::Duration,
 };
 
+use chrono::DateTime;
 use serde_json::{Value, json};
-use tideway_core::{Result, destination::Outcome};
+use tideway_core::{Position, Result, destination::Outcome};
 use tideway_engine::{Level, Observer, RunMeter, TableState};
-use tideway_store::{ExecutionStatus, Lease, NewLogEntry, SchemaProgress, Store};
+use tideway_store::{ExecutionStatus, Lease, NewLogEntry, SchemaProgress, Store, StreamState};
+use uuid::Uuid;
 
 pub const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 pub struct StoreObserver {
     store: Store,
     lease: Lease,
+    /// The source's connection, whose ingestion log tells of the change stream.
+    connection: Uuid,
     meter: Arc<RunMeter>,
     pending: Mutex<Pending>,
 }
@@ -24,6 +28,9 @@ pub struct StoreObserver {
 #[derive(Default)]
 struct Pending {
     lines: Vec<NewLogEntry>,
+    /// Lines about the change stream.
+    ingest: Vec<NewLogEntry>,
+    stream: Option<StreamState>,
     tables: BTreeMap<String, Seen>,
 }
 
@@ -39,10 +46,11 @@ struct Seen {
 }
 
 impl StoreObserver {
-    pub fn new(store: Store, lease: Lease, meter: Arc<RunMeter>) -> Self {
+    pub fn new(store: Store, lease: Lease, connection: Uuid, meter: Arc<RunMeter>) -> Self {
         StoreObserver {
             store,
             lease,
+            connection,
             meter,
             pending: Mutex::default(),
         }
@@ -56,9 +64,11 @@ impl StoreObserver {
 
     /// Writes what has gathered. Fails with `Fenced` once the lease is lost.
     pub async fn flush(&self) -> Result<()> {
-        let (lines, tables) = {
+        let (lines, ingest, stream, tables) = {
             let mut pending = self.pending();
             let lines = std::mem::take(&mut pending.lines);
+            let ingest = std::mem::take(&mut pending.ingest);
+            let stream = pending.stream.take();
             let mut tables = Vec::new();
             for (id, seen) in &mut pending.tables {
                 // Counters move while a table runs; afterwards once more and no longer.
@@ -67,10 +77,24 @@ impl StoreObserver {
                     seen.fresh = false;
                 }
             }
-            (lines, tables)
+            (lines, ingest, stream, tables)
         };
         if !lines.is_empty() {
             self.store.logs().append(&self.lease, &lines).await?;
+        }
+        let lease = &self.lease;
+        if !ingest.is_empty() {
+            let (organization, sync) = (lease.organization_id, Some(lease.sync_id));
+            self.store
+                .logs()
+                .append_ingest(organization, self.connection, sync, &ingest)
+                .await?;
+        }
+        if let Some(state) = stream {
+            self.store
+                .streams()
+                .observe(lease, self.connection, &state)
+                .await?;
         }
         for (id, seen) in tables {
             self.store
@@ -144,6 +168,31 @@ impl Observer for StoreObserver {
         self.pending().tables.insert(schema_id.to_owned(), seen);
     }
 
+    fn stream(&self, state: &tideway_engine::StreamState) {
+        let sync = self.lease.sync_id.to_string();
+        for (name, value) in [
+            ("tideway_stream_lag_bytes", state.lag.bytes),
+            ("tideway_stream_lag_seconds", state.lag_seconds),
+            ("tideway_stream_retained_bytes", state.lag.retained_bytes),
+        ] {
+            if let Some(value) = value {
+                metrics::gauge!(name, "sync" => sync.clone()).set(value as f64);
+            }
+        }
+        self.pending().stream = Some(shown(state));
+    }
+
+    fn ingest(&self, level: Level, schema_id: &str, message: String, payload: Value) {
+        let line = NewLogEntry {
+            schema_id: (!schema_id.is_empty()).then(|| schema_id.to_owned()),
+            level: level.word().to_owned(),
+            message: message.clone(),
+            payload: payload.clone(),
+        };
+        self.pending().ingest.push(line);
+        self.log(level, schema_id, message, payload);
+    }
+
     fn log(&self, level: Level, schema_id: &str, message: String, payload: Value) {
         let schema_id = (!schema_id.is_empty()).then(|| schema_id.to_owned());
         let level = level.word().to_owned();
@@ -153,5 +202,19 @@ impl Observer for StoreObserver {
             message,
             payload,
         });
+    }
+}
+
+fn shown(state: &tideway_engine::StreamState) -> StreamState {
+    StreamState {
+        position: state.position.as_ref().map(Position::to_string),
+        position_time: state.committed_at.and_then(DateTime::from_timestamp_micros),
+        end: state.lag.end.as_ref().map(Position::to_string),
+        lag_bytes: state.lag.bytes,
+        lag_seconds: state.lag_seconds,
+        retained_bytes: state.lag.retained_bytes,
+        headroom_bytes: state.lag.headroom_bytes,
+        warning: state.lag.warning.clone(),
+        error: state.error.clone(),
     }
 }

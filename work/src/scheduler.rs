@@ -7,8 +7,8 @@ use chrono::Utc;
 use rand::Rng;
 use tideway_core::Result;
 use tideway_store::{
-    Author, Execution, ExecutionDraft, ExecutionStatus, FetchMode, Fired, ResyncMode, Schedule,
-    ScheduleMode, Trigger,
+    Author, Execution, ExecutionDraft, ExecutionStatus, FetchMode, Fired, Frequency, ResyncMode,
+    Schedule, ScheduleMode, Trigger,
 };
 
 use crate::{Work, schedule::next_fire};
@@ -42,12 +42,23 @@ fn next(schedule: &Schedule) -> Option<chrono::DateTime<Utc>> {
 /// Gives new and changed schedules their first time.
 async fn plan(work: &Work) -> Result<()> {
     for schedule in work.store.schedules().unplanned(AT_ONCE).await? {
-        work.store
-            .schedules()
-            .plan(&schedule, next(&schedule))
-            .await?;
+        let at = match follows_on(work, &schedule).await? {
+            true => Some(Utc::now()),
+            false => next(&schedule),
+        };
+        work.store.schedules().plan(&schedule, at).await?;
     }
     Ok(())
+}
+
+/// A stream that is there already goes on at once.
+async fn follows_on(work: &Work, schedule: &Schedule) -> Result<bool> {
+    if schedule.timing.frequency != Frequency::Continuous {
+        return Ok(false);
+    }
+    let streams = work.store.streams();
+    let stream = streams.of_sync(schedule.organization_id, schedule.sync_id);
+    Ok(stream.await?.is_some())
 }
 
 async fn fire(work: &Work) -> Result<()> {

@@ -13,17 +13,25 @@ pub struct WorkSettings {
     /// A lease that is not renewed for this long is lost.
     pub lease: Duration,
     pub healthcheck_interval: Duration,
+    /// How long one execution of a continuous sync follows a change stream.
+    pub stream_period: Duration,
     pub data_dir: PathBuf,
 }
 
 impl Default for WorkSettings {
     fn default() -> Self {
         WorkSettings {
-            name: format!("tideway-{}", uuid::Uuid::now_v7().simple()),
+            // The process for people, and what tells it from those on other machines.
+            name: format!(
+                "tideway-{}-{}",
+                std::process::id(),
+                &uuid::Uuid::new_v4().simple().to_string()[..8]
+            ),
             workers: 2,
             memory: 64 << 20,
             lease: Duration::from_secs(30),
             healthcheck_interval: Duration::from_secs(300),
+            stream_period: Duration::from_secs(300),
             data_dir: PathBuf::from(".tideway"),
         }
     }

@@ -71,7 +71,6 @@ async fn form(Path(id): Path<String>) -> Answer<Json<Value>> {
     responses(
         (status = 200, description = "the values, by field", body = Data<ParameterValuesByField>),
         (status = 400, description = "the body cannot be read, the field has no list of values, or the system cannot be asked for it", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]

@@ -234,7 +234,6 @@ fn in_use(message: String, users: &[SyncName]) -> Problem {
     responses(
         (status = 200, description = "the values, by field", body = Data<ParameterValuesByField>),
         (status = 400, description = "the system cannot be asked", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ReadFailures,
     )
 )]

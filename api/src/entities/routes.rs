@@ -24,7 +24,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 
 /// What an id of the caller's organization stands for, and where to fetch it.
 #[utoipa::path(
-    get, path = "/api/entities/{id}", operation_id = "entities.get", tag = "entities",
+    get, path = "/api/entities/{id}", operation_id = "entities.get", tag = "Entities",
     params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "what it is", body = Data<Entity>),

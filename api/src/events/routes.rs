@@ -31,7 +31,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 
 /// Lists what happened in the last 48 hours, the newest first.
 #[utoipa::path(
-    get, path = "/api/events", operation_id = "events.list", tag = "events",
+    get, path = "/api/events", operation_id = "events.list", tag = "Events",
     params(EventListQuery),
     responses(
         (status = 200, description = "a page of events", body = Page<Event>),
@@ -84,7 +84,7 @@ async fn list(
 
 /// Lists the types of events.
 #[utoipa::path(
-    get, path = "/api/events_types", operation_id = "events.get_types", tag = "events",
+    get, path = "/api/events_types", operation_id = "events.get_types", tag = "Events",
     responses(
         (status = 200, description = "all types", body = Data<Vec<EventType>>),
         (status = 400, description = "the request does not fit", body = ApiError),

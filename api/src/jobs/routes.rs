@@ -21,7 +21,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 
 /// Where a job stands, and what came of it.
 #[utoipa::path(
-    get, path = "/api/jobs/{type}/{id}", operation_id = "jobs.get", tag = "jobs",
+    get, path = "/api/jobs/{type}/{id}", operation_id = "jobs.get", tag = "Jobs",
     params(("type" = JobKind, Path), ("id" = Uuid, Path)),
     responses(
         (status = 200, description = "the job", body = Data<Job>),

@@ -18,7 +18,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 
 /// The caller, as its key tells.
 #[utoipa::path(
-    get, path = "/api/me", operation_id = "identity.get", tag = "identity",
+    get, path = "/api/me", operation_id = "identity.get", tag = "Identity",
     responses(
         (status = 200, description = "who is calling", body = Data<Identity>),
         (status = 400, description = "the request does not fit", body = ApiError),

@@ -145,7 +145,6 @@ async fn status(
     responses(
         (status = 200, description = "the schema", body = Data<Schema>),
         (status = 400, description = "the connection cannot be a source, or not be inspected", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ReadFailures,
     )
 )]
@@ -174,7 +173,6 @@ async fn get(
     responses(
         (status = 200, description = "the records", body = Data<Vec<Record>>),
         (status = 400, description = "the connection cannot be a source, or not be read", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ReadFailures,
     )
 )]
@@ -223,7 +221,6 @@ fn set_found(record: &mut JsonObject, field_id: &str, place: &JsonPath) {
     responses(
         (status = 200, description = "it is stored"),
         (status = 400, description = "the body cannot be read, or names an unknown field", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -264,7 +261,6 @@ async fn set_primary_keys(
     responses(
         (status = 200, description = "it is taken back"),
         (status = 400, description = "the connection cannot be a source, or not be inspected", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -296,7 +292,6 @@ async fn reset_primary_keys(
     responses(
         (status = 200, description = "they are stored"),
         (status = 400, description = "the body cannot be read, or a field in it does not fit", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -332,7 +327,6 @@ async fn upsert_fields(
     responses(
         (status = 200, description = "the field", body = Data<SchemaField>),
         (status = 400, description = "the body cannot be read, or a value in it does not fit", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -375,7 +369,6 @@ async fn patch_field(
     responses(
         (status = 200, description = "it is deleted"),
         (status = 400, description = "the field is the source's own", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ChangeFailures,
     )
 )]

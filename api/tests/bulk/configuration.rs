@@ -52,7 +52,7 @@ async fn what_does_not_fit_is_refused_by_name() {
         ),
         (
             json!({"default_schedule": {"frequency": "dbtcloud"}}),
-            501,
+            422,
             "default_schedule.frequency",
         ),
         (

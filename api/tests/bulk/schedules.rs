@@ -53,7 +53,7 @@ async fn schedules_that_cannot_fire_are_refused() {
     for (schedule, status) in [
         (json!({"frequency": "hourly", "minute": "61"}), 400),
         (json!({"frequency": "custom", "day_of_month": "x"}), 400),
-        (json!({"frequency": "dbtcloud"}), 501),
+        (json!({"frequency": "dbtcloud"}), 400),
         (json!({"frequency": "multi"}), 400),
         (json!({"frequency": "hourly", "schemas": ["ghosts"]}), 400),
         (json!({"frequency": "runafter"}), 400),

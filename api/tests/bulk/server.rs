@@ -90,7 +90,6 @@ impl Server {
         let settings = ApiSettings {
             public_url: "http://tideway.test".into(),
             body_limit: 1 << 20,
-            link_key: b"link key of a test".to_vec(),
         };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let router = tideway_api::router(ApiState::new(work.clone(), settings, metrics));

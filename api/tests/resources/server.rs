@@ -64,7 +64,6 @@ impl Server {
         let settings = ApiSettings {
             public_url: "http://tideway.test".to_owned(),
             body_limit: 1 << 20,
-            link_key: vec![7; 32],
         };
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let router = router(ApiState::new(work, settings, metrics));

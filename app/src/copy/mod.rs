@@ -53,6 +53,7 @@ pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
         cutoff: None,
         obfuscation_key: Vec::new(),
         budget: budget(&args),
+        stream: None,
     };
 
     let (meter, controls) = (Arc::<RunMeter>::default(), Arc::<Controls>::default());
@@ -260,6 +261,10 @@ fn exit_code(report: &Report) -> ExitCode {
         .collect();
     match errors.as_slice() {
         [] => ExitCode::SUCCESS,
+        // Some tables may have been done before the interrupt.
+        all if all.iter().any(|error| error.kind == Kind::Cancelled) => {
+            ExitCode::from(exit::code(Kind::Cancelled))
+        }
         all if all.len() == report.tables.len() => ExitCode::from(exit::code(all[0].kind)),
         _ => ExitCode::from(exit::PARTLY),
     }

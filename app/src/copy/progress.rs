@@ -50,7 +50,8 @@ impl Progress {
                 let time = begun.elapsed().as_secs_f64().max(0.001);
                 let rate = totals.rows_read as f64 / time;
                 let left = totals.rows_expected.saturating_sub(totals.rows_read) as f64 / rate;
-                self.bar.set_length(totals.rows_expected);
+                // A bar of no length would be drawn as full.
+                self.bar.set_length(totals.rows_expected.max(1));
                 self.bar.set_position(totals.rows_read);
                 self.bar.set_prefix(format!(
                     "{}/{} tables  {} rows  {}  {} rows/s  {}",

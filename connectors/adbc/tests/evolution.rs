@@ -71,7 +71,7 @@ async fn new_columns_are_added_and_vanished_ones_kept() {
             Write::Replace => {
                 assert_eq!(seen, [["2", "NULL", "B", "20"], ["3", "NULL", "c", "30"]])
             }
-            Write::Merge { .. } => assert_eq!(
+            Write::Merge { .. } | Write::Changes { .. } => assert_eq!(
                 seen,
                 [
                     ["1", "x", "a", "NULL"],
@@ -144,7 +144,7 @@ async fn columns_are_widened_to_hold_old_and_new_values() {
             Write::Replace => assert_eq!(seen, [new]),
             Write::Append => assert_eq!(seen, [old, new]),
             // Key 1 has not come, so it is marked.
-            Write::Merge { .. } => assert_eq!(seen, [old, new]),
+            Write::Merge { .. } | Write::Changes { .. } => assert_eq!(seen, [old, new]),
         }
     }
 }

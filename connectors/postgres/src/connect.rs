@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod replication;
 mod tls;
 
 use std::{
@@ -25,8 +26,11 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use self::explain::explain;
-use crate::config::Config;
+pub use self::{
+    explain::explain,
+    replication::{Frame, Replication},
+};
+use crate::{changes::Followers, config::Config};
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,6 +70,7 @@ pub struct Postgres {
     spares: Arc<Mutex<Vec<Session>>>,
     /// When the ledgers of schemas were last swept.
     pub(crate) swept: Arc<Mutex<HashMap<String, Instant>>>,
+    pub(crate) followers: Followers,
 }
 
 /// One session at the server. Dropping it ends the session after the statement that runs.
@@ -166,6 +171,7 @@ impl Postgres {
             },
             spares: Arc::default(),
             swept: Arc::default(),
+            followers: Arc::default(),
         })
     }
 
@@ -283,6 +289,10 @@ impl Connection for Postgres {
         Roles {
             source: Some(self),
             destination: Some(self),
+            changes: match self.config.change_detection {
+                true => Some(self),
+                false => None,
+            },
             ..Roles::default()
         }
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL as a source and a destination of bulk syncs.
 
+mod changes;
 mod config;
 mod connect;
 mod discover;

@@ -13,6 +13,7 @@ pub mod oid {
     pub const TEXT: u32 = 25;
     pub const OID: u32 = 26;
     pub const JSON: u32 = 114;
+    pub const XML: u32 = 142;
     pub const FLOAT4: u32 = 700;
     pub const FLOAT8: u32 = 701;
     pub const INET: u32 = 869;
@@ -27,6 +28,17 @@ pub mod oid {
     pub const UUID: u32 = 2950;
     pub const JSONB: u32 = 3802;
 }
+
+/// Arrays that are the same document by way of `json` as by way of `jsonb`: of `bool`,
+/// `int2`, `int4`, `int8`, `float4`, `float8`, `numeric`, `text`, `varchar`, `bpchar`,
+/// `uuid`, `date`, `time`, `timestamp`, `timestamptz` and `jsonb`.
+const PASSING_ARRAYS: [u32; 16] = [
+    1000, 1005, 1007, 1016, 1021, 1022, 1231, 1009, 1015, 1014, 2951, 1182, 1183, 1115, 1185, 3807,
+];
+
+/// Names the form of rows that two servers agree on: COPY's binary format, without what
+/// stands before the first row and behind the last.
+pub const COPY: &str = "postgresql-copy";
 
 /// A column's type with domains resolved to what they are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +80,20 @@ pub enum Wire {
 }
 
 /// What the server has to do to a value before it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cast {
     /// Nothing: we know its binary form.
     No,
     /// To its own text form.
     Text,
-    /// To its own text form, where a cast to text is something else.
-    Inet,
+    /// To its own text form by this function, where a cast to text is something else.
+    Output(&'static str),
     /// To JSON, which keeps every element of an array as it is.
     Json,
+    /// The same in the form that [`ddl`]'s columns hold it in.
+    Jsonb,
+    /// To a number that has room for it.
+    Int8,
 }
 
 /// How a column is read.
@@ -94,8 +110,12 @@ impl Cast {
         match self {
             Cast::No => column.to_owned(),
             Cast::Text => format!("{column}::pg_catalog.text"),
-            Cast::Inet => format!("pg_catalog.textin(pg_catalog.inet_out({column}))"),
+            Cast::Output(function) => {
+                format!("pg_catalog.textin(pg_catalog.{function}({column}))")
+            }
             Cast::Json => format!("pg_catalog.to_json({column})"),
+            Cast::Jsonb => format!("pg_catalog.to_jsonb({column})"),
+            Cast::Int8 => format!("{column}::pg_catalog.int8"),
         }
     }
 }
@@ -148,10 +168,29 @@ impl PgType {
                 logical: Text,
                 wire: Wire::Text,
                 cast: match other {
-                    oid::INET => Cast::Inet,
+                    oid::INET => Cast::Output("inet_out"),
+                    oid::XML => Cast::Output("xml_out"),
                     _ => Cast::Text,
                 },
             },
+        }
+    }
+
+    /// What the server has to do to a value so that its binary form is that of the column
+    /// which [`ddl`] makes for it, whatever the value. `None` where nothing will do:
+    ///
+    /// - `json` may hold what `jsonb` does not take, and so may arrays of it;
+    /// - elements of other arrays may be anything, a type of the user's own included.
+    ///
+    /// No object id of a type ever travels: arrays go as documents, records, ranges and
+    /// everything that we know no binary form of as text, enumerations as their labels.
+    pub fn passing(self) -> Option<Cast> {
+        let reading = self.reading();
+        match reading.wire {
+            Wire::Oid => Some(Cast::Int8),
+            Wire::Json if self.array && PASSING_ARRAYS.contains(&self.oid) => Some(Cast::Jsonb),
+            Wire::Json => None,
+            _ => Some(reading.cast),
         }
     }
 
@@ -175,6 +214,31 @@ impl PgType {
             _ => return None,
         })
     }
+}
+
+/// How values of a logical type travel where a column is of that type by its own nature.
+pub fn wire_of(logical: LogicalType) -> Option<Wire> {
+    Some(match logical {
+        Boolean => Wire::Bool,
+        Int16 => Wire::Int2,
+        Int32 => Wire::Int4,
+        Int64 => Wire::Int8,
+        Float32 => Wire::Float4,
+        Float64 => Wire::Float8,
+        Decimal { precision, scale } => Wire::Decimal { precision, scale },
+        Numeric => Wire::Numeric,
+        Text => Wire::Text,
+        Json => Wire::Json,
+        Uuid => Wire::Uuid,
+        Binary => Wire::Bytea,
+        Date => Wire::Date,
+        Time => Wire::Time,
+        Timestamp => Wire::Timestamp,
+        TimestampTz => Wire::TimestampTz,
+        Interval => Wire::Interval,
+        // No type of the server is read as one.
+        UInt64 => return None,
+    })
 }
 
 /// Precision and scale of a numeric's modifier, or `None` where it has none or more
@@ -228,6 +292,25 @@ pub fn ddl(logical: LogicalType) -> String {
         Interval => "interval",
     }
     .to_owned()
+}
+
+/// From this version on an interval may be infinite; servers before take it for a finite
+/// one.
+const INFINITE_INTERVALS: u32 = 170_000;
+
+/// What the binary form of a column's values is, sent by a server of that version after
+/// [`PgType::passing`]: a word that says the type and what of it the version decides.
+pub fn sent_as(logical: LogicalType, version: u32) -> String {
+    match logical {
+        Interval if version >= INFINITE_INTERVALS => "interval, finite or not".to_owned(),
+        other => ddl(other),
+    }
+}
+
+/// Whether a column made by [`ddl`] on a server of that version takes values in the form of
+/// that word, each as it is.
+pub fn takes(logical: LogicalType, version: u32, sent: &str) -> bool {
+    sent == ddl(logical) || sent == sent_as(logical, version)
 }
 
 #[cfg(test)]
@@ -287,6 +370,42 @@ mod tests {
             (array.reading().logical, array.reading().cast),
             (Json, Cast::Json)
         );
+    }
+
+    #[test]
+    fn infinite_intervals_pass_to_servers_that_have_them_only() {
+        let (old, new) = (150_018, 170_002);
+        for (from, to, passes) in [
+            (old, old, true),
+            (old, new, true),
+            (new, new, true),
+            (new, old, false),
+        ] {
+            assert_eq!(takes(Interval, to, &sent_as(Interval, from)), passes);
+            assert!(takes(Date, to, &sent_as(Date, from)));
+        }
+        assert!(!takes(Timestamp, old, &sent_as(TimestampTz, old)));
+    }
+
+    #[test]
+    fn what_a_column_of_ours_may_refuse_or_alter_does_not_pass() {
+        let array = |oid| PgType {
+            array: true,
+            ..plain(oid, -1)
+        };
+        let enumeration = PgType {
+            enumeration: true,
+            ..plain(70_000, -1)
+        };
+        assert_eq!(plain(oid::JSON, -1).passing(), None);
+        assert_eq!(array(199).passing(), None, "json[]");
+        assert_eq!(array(70_001).passing(), None, "of a user's own type");
+        assert_eq!(array(22).passing(), None, "int2vector");
+        assert_eq!(array(1007).passing(), Some(Cast::Jsonb));
+        assert_eq!(enumeration.passing(), Some(Cast::No));
+        assert_eq!(plain(70_002, -1).passing(), Some(Cast::Text), "a record");
+        assert_eq!(plain(oid::OID, -1).passing(), Some(Cast::Int8));
+        assert_eq!(plain(oid::JSONB, -1).passing(), Some(Cast::No));
     }
 
     #[test]

@@ -6,6 +6,14 @@
     reason = "tables of cases"
 )]
 
+mod changes_attach;
+mod changes_follow;
+mod changes_property;
+mod changes_reshape;
+mod changes_rig;
+mod changes_slot;
+mod changes_types;
+mod passing;
 mod read_check;
 mod read_discovery;
 mod read_errors;

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use serde_json::json;
 use tideway_core::Kind;
 
 use crate::read_rig::*;
@@ -139,20 +138,5 @@ async fn a_snapshot_whose_holder_died_is_asked_for_anew() {
     assert_eq!(
         snapshot.plan(&read).await.unwrap_err().kind,
         Kind::Unavailable
-    );
-}
-
-#[tokio::test]
-async fn change_detection_is_told_to_be_unbuilt() {
-    let rig = Rig::new().await;
-    let connection = rig
-        .connect(json!({"change_detection": true}))
-        .await
-        .unwrap();
-    let source = connection.roles().source.unwrap();
-    let error = source.open(&json!({})).await.err().unwrap();
-    assert_eq!(
-        (error.kind, error.blamed_field()),
-        (Kind::Unsupported, Some("change_detection"))
     );
 }

@@ -139,8 +139,25 @@ impl Drop for Rig {
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
+                let admin = client(&url).await;
+                // A database is not dropped while a slot is in it.
+                let slots = format!(
+                    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+                     WHERE database = '{name}' AND active_pid IS NOT NULL"
+                );
+                admin.batch_execute(&slots).await.unwrap();
+                let slots = format!(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+                     WHERE database = '{name}'"
+                );
+                for _ in 0..100 {
+                    if admin.batch_execute(&slots).await.is_ok() {
+                        break;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
                 let drop = format!("DROP DATABASE {name} WITH (FORCE)");
-                client(&url).await.batch_execute(&drop).await.unwrap();
+                admin.batch_execute(&drop).await.unwrap();
             });
         });
         let _ = dropped.join();

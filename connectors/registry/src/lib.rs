@@ -11,6 +11,7 @@ pub fn all() -> &'static [&'static dyn Connector] {
         &tideway_files::CsvConnector,
         &tideway_adbc::DuckDbConnector,
         &tideway_files::FilesConnector,
+        &tideway_mysql::MySqlConnector,
         &tideway_postgres::PostgresConnector,
         &tideway_files::S3Connector,
         &tideway_sqlite::Sqlite,

@@ -34,7 +34,7 @@ async fn a_load_goes_on_with_the_parts_that_landed() {
         let outcome = begun.finish().await.unwrap();
         let expected = match write {
             Write::Append | Write::Replace => [2, 0, 0, 0],
-            Write::Merge { .. } => [1, 0, 2, 1],
+            Write::Merge { .. } | Write::Changes { .. } => [1, 0, 2, 1],
         };
         assert_eq!(counts(&outcome), expected, "{write:?}");
         no_leftovers(&file);

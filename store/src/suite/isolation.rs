@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use tideway_core::{Kind, Result};
-use uuid::Uuid;
 
 use super::{Shop, Site, both, connection, kind, sync};
 use crate::{

@@ -16,6 +16,7 @@ mod records;
 mod scale;
 mod schedules;
 mod secrets;
+mod streams;
 mod syncs;
 
 use std::{cell::RefCell, panic::AssertUnwindSafe, task::Poll};

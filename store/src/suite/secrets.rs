@@ -20,6 +20,7 @@ both![
     a_running_server_follows_a_renewed_key_file,
     a_canary_is_nowhere_in_the_database,
     an_organization_has_one_obfuscation_key_for_ever,
+    a_signature_holds_in_every_process_and_through_a_rotation,
 ];
 
 async fn a_configuration_comes_back_as_it_was(site: &Site) {
@@ -328,6 +329,33 @@ async fn an_organization_has_one_obfuscation_key_for_ever(site: &Site) {
     assert_ne!(shop.store.obfuscation_key(second.id).await.unwrap(), key);
     let unknown = shop.store.obfuscation_key(uuid::Uuid::now_v7()).await;
     assert_eq!(kind(unknown), Kind::Missing);
+}
+
+async fn a_signature_holds_in_every_process_and_through_a_rotation(site: &Site) {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let keyring = Keyring::load(None, folder.path()).unwrap();
+        Store::open(&site.url, keyring).await.unwrap()
+    };
+    let (here, there) = (open().await, open().await);
+    let signature = here.sign("links", "a").await.unwrap();
+    assert!(there.verify("links", "a", &signature).await.unwrap());
+    for (purpose, message) in [("links", "b"), ("tokens", "a")] {
+        assert!(!there.verify(purpose, message, &signature).await.unwrap());
+    }
+    assert!(!there.verify("links", "a", &[]).await.unwrap());
+
+    Keyring::renew(folder.path()).unwrap();
+    let newer = here.sign("links", "a").await.unwrap();
+    assert_ne!(newer, signature);
+    for signed in [&newer, &signature] {
+        assert!(there.verify("links", "a", signed).await.unwrap());
+    }
+    here.rotate().await.unwrap();
+    Keyring::retire(folder.path()).unwrap();
+    let restarted = open().await;
+    assert!(restarted.verify("links", "a", &newer).await.unwrap());
+    assert!(!restarted.verify("links", "a", &signature).await.unwrap());
 }
 
 /// All bytes that the database keeps, as lossy text.

@@ -30,7 +30,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 /// The newest lines of an execution's console log.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{sync_id}/executions/{execution_id}/consolelog",
-    operation_id = "bulk_sync.executions.get_console_logs", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.get_console_logs", tag = "Bulk syncs",
     params(("sync_id" = Uuid, Path), ("execution_id" = Uuid, Path), ConsoleLogQuery),
     responses(
         (status = 200, description = "lines, the oldest first", body = Data<ConsoleLog>),
@@ -55,7 +55,7 @@ async fn of_execution(
 /// The newest lines about one schema in an execution's console log.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{sync_id}/executions/{execution_id}/schemas/{schema_id}/consolelog",
-    operation_id = "bulk_sync.executions.get_schema_console_logs", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.get_schema_console_logs", tag = "Bulk syncs",
     params(
         ("sync_id" = Uuid, Path), ("execution_id" = Uuid, Path), ("schema_id" = String, Path),
         ConsoleLogQuery,
@@ -106,7 +106,7 @@ async fn of_schema(
 /// The newest lines about the reading of a connection's changes.
 #[utoipa::path(
     get, path = "/api/connections/{connection_id}/ingest/consolelog",
-    operation_id = "bulk_sync.executions.get_ingest_console_logs", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.get_ingest_console_logs", tag = "Bulk syncs",
     params(("connection_id" = Uuid, Path), IngestConsoleLogQuery),
     responses(
         (status = 200, description = "lines, the oldest first", body = Data<ConsoleLog>),

@@ -10,11 +10,9 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::stream;
-use hmac::{Hmac, Mac};
 use serde::Deserialize;
-use sha2::Sha256;
 use tideway_core::{Error, Result};
-use tideway_store::LogEntry;
+use tideway_store::{LogEntry, Store};
 use uuid::Uuid;
 
 use super::console::line;
@@ -26,6 +24,7 @@ use crate::{
 
 /// How long a link works.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
+const PURPOSE: &str = "links to log files";
 /// Lines that are read at once.
 const PAGE: u32 = 1000;
 
@@ -54,9 +53,14 @@ struct Signed {
 
 impl LogFile {
     /// A link to the file and the moment it stops working.
-    pub fn link(&self, state: &ApiState, now: DateTime<Utc>) -> Result<(String, DateTime<Utc>)> {
+    pub async fn link(
+        &self,
+        state: &ApiState,
+        now: DateTime<Utc>,
+    ) -> Result<(String, DateTime<Utc>)> {
         let expires = now + LIFETIME;
-        let signature = self.signature(&state.settings.link_key, expires.timestamp())?;
+        let message = self.message(expires.timestamp());
+        let signature = state.store().sign(PURPOSE, &message).await?;
         let url = format!(
             "{}/files/{}/{}/{}/console.ndjson?expires={}&signature={}",
             state.settings.public_url,
@@ -64,18 +68,15 @@ impl LogFile {
             self.sync,
             self.execution,
             expires.timestamp(),
-            hex::encode(signature.finalize().into_bytes()),
+            hex::encode(signature),
         );
         Ok((url, expires))
     }
 
-    fn check(&self, key: &[u8], signed: &Signed, now: DateTime<Utc>) -> Answer<()> {
+    async fn check(&self, store: &Store, signed: &Signed, now: DateTime<Utc>) -> Answer<()> {
         let given = hex::decode(&signed.signature).unwrap_or_default();
-        if self
-            .signature(key, signed.expires)?
-            .verify_slice(&given)
-            .is_err()
-        {
+        let message = self.message(signed.expires);
+        if !store.verify(PURPOSE, &message, &given).await? {
             return Err(Problem::forbidden(
                 "the link is not one that this server gave",
             ));
@@ -88,16 +89,14 @@ impl LogFile {
         Ok(())
     }
 
-    fn signature(&self, key: &[u8], expires: i64) -> Result<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key)
-            .map_err(|error| Error::bug("the key for links cannot be used").because(error))?;
+    /// What is signed.
+    fn message(&self, expires: i64) -> String {
         let LogFile {
             organization,
             sync,
             execution,
         } = self;
-        mac.update(format!("console {organization} {sync} {execution} {expires}").as_bytes());
-        Ok(mac)
+        format!("console {organization} {sync} {execution} {expires}")
     }
 }
 
@@ -111,7 +110,7 @@ async fn console_log(
         sync,
         execution,
     };
-    file.check(&state.settings.link_key, &signed, Utc::now())?;
+    file.check(state.store(), &signed, Utc::now()).await?;
     state
         .store()
         .executions()
@@ -166,9 +165,16 @@ fn write_line(text: &mut Vec<u8>, entry: LogEntry) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tideway_store::Keyring;
+
     use super::*;
 
-    const KEY: &[u8] = b"key of a test";
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        let url = format!("sqlite://{}/tideway.db", folder.path().display());
+        Store::open(&url, Keyring::generate().unwrap())
+            .await
+            .unwrap()
+    }
 
     fn file() -> LogFile {
         LogFile {
@@ -178,35 +184,29 @@ mod tests {
         }
     }
 
-    fn signed(file: LogFile, expires: i64) -> Signed {
-        let mac = file.signature(KEY, expires).unwrap();
-        Signed {
-            expires,
-            signature: hex::encode(mac.finalize().into_bytes()),
-        }
-    }
-
-    #[test]
-    fn a_link_works_until_it_expires_and_for_its_file_only() {
+    #[tokio::test]
+    async fn a_link_works_until_it_expires_and_for_its_file_only() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (ours, another) = (store(&folders[0]).await, store(&folders[1]).await);
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        let link = signed(file(), 1000);
-        assert!(file().check(KEY, &link, at(999)).is_ok());
-        assert!(file().check(KEY, &link, at(1000)).is_err());
+        let signature = ours.sign(PURPOSE, &file().message(1000)).await.unwrap();
+        let link = |expires| Signed {
+            expires,
+            signature: hex::encode(&signature),
+        };
+        assert!(file().check(&ours, &link(1000), at(999)).await.is_ok());
+        assert!(file().check(&ours, &link(1000), at(1000)).await.is_err());
+        assert!(file().check(&another, &link(1000), at(0)).await.is_err());
+        assert!(file().check(&ours, &link(2000), at(0)).await.is_err());
         let other = LogFile {
             execution: Uuid::max(),
             ..file()
         };
-        assert!(other.check(KEY, &link, at(0)).is_err());
-        assert!(file().check(b"another key", &link, at(0)).is_err());
-        let longer = Signed {
-            expires: 2000,
-            ..signed(file(), 1000)
-        };
-        assert!(file().check(KEY, &longer, at(0)).is_err());
+        assert!(other.check(&ours, &link(1000), at(0)).await.is_err());
         let none = Signed {
             expires: 1000,
             signature: String::new(),
         };
-        assert!(file().check(KEY, &none, at(0)).is_err());
+        assert!(file().check(&ours, &none, at(0)).await.is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     auth::Caller,
     body::{Body, Path, PathId, Query},
+    bulk::plainly_bad,
     envelope::{ApiError, Data, IdempotencyHeader, Page, page_size},
     failures::{ChangeFailures, ReadFailures},
     jobs::{routes::shown as shown_job, wire::JobKind},
@@ -42,7 +43,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 /// Lists the executions of a sync, the newest first.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/executions", operation_id = "bulk_sync.executions.list",
-    tag = "bulk syncs", params(("id" = Uuid, Path), ExecutionListQuery),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), ExecutionListQuery),
     responses(
         (status = 200, description = "a page of executions", body = Page<Execution>),
         (status = 400, description = "the page token is none of this list", body = ApiError),
@@ -86,7 +87,7 @@ async fn list(
 /// Starts an execution.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{id}/executions", operation_id = "bulk_sync.start",
-    tag = "bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
     request_body = Option<StartExecution>,
     responses(
         (status = 200, description = "the new execution", body = Data<Execution>),
@@ -175,7 +176,7 @@ fn only_schemas(asked: Vec<String>, enabled: &[&str]) -> Answer<Vec<String>> {
 /// One execution.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/executions/{exec_id}",
-    operation_id = "bulk_sync.executions.get", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.get", tag = "Bulk syncs",
     params(("id" = Uuid, Path), ("exec_id" = Uuid, Path)),
     responses(
         (status = 200, description = "the execution", body = Data<Execution>),
@@ -199,7 +200,7 @@ async fn get(
 /// Asks an execution to stop.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{id}/executions/{exec_id}/cancel",
-    operation_id = "bulk_sync.executions.cancel", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.cancel", tag = "Bulk syncs",
     params(("id" = Uuid, Path), ("exec_id" = Uuid, Path), IdempotencyHeader),
     responses(
         (status = 200, description = "the wish is noted", body = Data<CancelAccepted>),
@@ -223,7 +224,7 @@ async fn cancel(
 /// Asks the running execution of a sync to leave a schema out; the others go on.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{id}/schemas/{schema_id}/cancel",
-    operation_id = "bulk_sync.schemas.cancel", tag = "bulk syncs",
+    operation_id = "bulk_sync.schemas.cancel", tag = "Bulk syncs",
     params(("id" = Uuid, Path), ("schema_id" = String, Path), IdempotencyHeader),
     responses(
         (status = 200, description = "the wish is noted", body = Data<CancelAccepted>),
@@ -262,7 +263,7 @@ async fn cancel_schema(
 /// Where a sync stands now.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/status", operation_id = "bulk_sync.get_status",
-    tag = "bulk syncs", params(("id" = Uuid, Path)),
+    tag = "Bulk syncs", params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "what runs, ran last and runs next", body = Data<BulkSyncStatus>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -287,9 +288,11 @@ async fn status(
         .next_fire(organization, &[sync])
         .await?;
     let Latest { current, last } = latest.remove(&sync).unwrap_or_default();
+    let stream = state.store().streams().of_sync(organization, sync).await?;
+    let running = current.is_some();
     Ok(Json(Data::new(BulkSyncStatus {
         current_execution: current.map(view::execution),
-        ingestion_status: None,
+        ingestion_status: stream.map(|stream| view::ingestion(stream, running, Utc::now())),
         last_execution: last.map(view::execution),
         next_execution_time: next.get(&sync).copied(),
     })))
@@ -298,7 +301,7 @@ async fn status(
 /// Where many syncs stand now, schema by schema.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/status", operation_id = "bulk_sync.executions.list_status",
-    tag = "bulk syncs", params(OverviewQuery),
+    tag = "Bulk syncs", params(OverviewQuery),
     responses(
         (status = 200, description = "each sync once", body = Data<Vec<BulkSyncOverview>>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -317,7 +320,7 @@ async fn list_status(
 /// Links to the log files of an execution, which work for an hour without a key.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs",
-    operation_id = "bulk_sync.executions.get_logs", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.get_logs", tag = "Bulk syncs",
     params(("sync_id" = Uuid, Path), ("execution_id" = Uuid, Path)),
     responses(
         (status = 200, description = "links to files of lines of JSON", body = Data<LogFiles>),
@@ -340,7 +343,8 @@ async fn logs(
         sync,
         execution,
     }
-    .link(&state, Utc::now())?;
+    .link(&state, Utc::now())
+    .await?;
     let urls = if some.is_empty() {
         Vec::new()
     } else {
@@ -352,7 +356,7 @@ async fn logs(
 /// Makes a file of an execution's log; the result of the job is a link to it.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{sync_id}/executions/{execution_id}/logs/export",
-    operation_id = "bulk_sync.executions.export_logs", tag = "bulk syncs",
+    operation_id = "bulk_sync.executions.export_logs", tag = "Bulk syncs",
     params(
         ("sync_id" = Uuid, Path), ("execution_id" = Uuid, Path), LogExportQuery,
         IdempotencyHeader,
@@ -360,7 +364,6 @@ async fn logs(
     responses(
         (status = 200, description = "the job that does it", body = LogExportStarted),
         (status = 400, description = "the request does not fit", body = ApiError),
-        (status = 501, description = "mail is not built yet", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -377,10 +380,10 @@ async fn export_logs(
         .get(organization, sync, execution)
         .await?;
     if query.notify {
-        return Err(
-            Problem::not_built("mail about exports is not built yet; leave notify out")
-                .with("field", "notify"),
-        );
+        return Err(plainly_bad(Problem::not_yet(
+            "notify",
+            "mail about exports is not built yet; leave notify out",
+        )));
     }
     // The file is written while it is read, so the job has nothing left to wait for.
     let (url, _) = LogFile {
@@ -388,7 +391,8 @@ async fn export_logs(
         sync,
         execution,
     }
-    .link(&state, Utc::now())?;
+    .link(&state, Utc::now())
+    .await?;
     let jobs = state.store().jobs();
     let kind = JobKind::ExportLogs.word();
     let job = jobs.create(organization, kind).await?;

@@ -1,12 +1,16 @@
 //! Executions as they are shown.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tideway_core::destination::Disposition;
 use tideway_store as store;
 
 use super::wire::{
-    CancelAccepted, Execution, ExecutionStatus, FetchMode, OutputDisposition, ResyncMode,
-    SchemaExecution, SchemaExecutionStatus, SchemaOverview,
+    CancelAccepted, Execution, ExecutionStatus, FetchMode, IngestionLevel, IngestionStatus,
+    OutputDisposition, ResyncMode, SchemaExecution, SchemaExecutionStatus, SchemaOverview,
 };
+
+/// A worker that follows a stream tells where it stands every second or two.
+const HEARD_OF: TimeDelta = TimeDelta::seconds(30);
 
 mirrored!(store::ExecutionStatus, ExecutionStatus:
     Created, Scheduled, Running, Exporting, Canceling, Canceled, Completed, Failed, Processing,
@@ -31,6 +35,27 @@ impl From<store::ExecutionStatus> for SchemaExecutionStatus {
             Stored::Processing => Self::Processing,
             Stored::Interrupted => Self::Interrupted,
         }
+    }
+}
+
+/// The stream of a sync; `running` while an execution does.
+pub fn ingestion(stream: store::SyncStream, running: bool, now: DateTime<Utc>) -> IngestionStatus {
+    let state = stream.state;
+    let heard_of = stream.state_at.is_some_and(|at| now - at < HEARD_OF);
+    let (status, status_message) = match (state.error, state.warning) {
+        (Some(error), _) => (IngestionLevel::Error, Some(error)),
+        (None, Some(warning)) => (IngestionLevel::Warning, Some(warning)),
+        (None, None) => (IngestionLevel::Ok, None),
+    };
+    IngestionStatus {
+        enabled: true,
+        highwater_mark: state.end,
+        is_running: running && heard_of,
+        position: state.position,
+        position_time: state.position_time,
+        status,
+        status_message,
+        updated_at: stream.state_at,
     }
 }
 
@@ -108,5 +133,42 @@ impl CancelAccepted {
         CancelAccepted {
             message: message.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(state: store::StreamState, age: i64) -> IngestionStatus {
+        let now = Utc::now();
+        let stream = store::SyncStream {
+            state,
+            state_at: Some(now - TimeDelta::seconds(age)),
+            attached_at: now,
+        };
+        ingestion(stream, true, now)
+    }
+
+    #[test]
+    fn an_ingestion_runs_while_it_is_heard_of() {
+        assert!(shown(store::StreamState::default(), 5).is_running);
+        assert!(!shown(store::StreamState::default(), 50).is_running);
+    }
+
+    #[test]
+    fn an_error_counts_more_than_a_warning() {
+        let warned = store::StreamState {
+            warning: Some("the log grows".into()),
+            ..store::StreamState::default()
+        };
+        assert_eq!(shown(warned.clone(), 1).status, IngestionLevel::Warning);
+        let broken = store::StreamState {
+            error: Some("no server".into()),
+            ..warned
+        };
+        let broken = shown(broken, 1);
+        assert_eq!(broken.status, IngestionLevel::Error);
+        assert_eq!(broken.status_message.as_deref(), Some("no server"));
     }
 }

@@ -129,10 +129,10 @@ impl Setting<'_> {
         };
         match draft.timing.frequency {
             Frequency::DbtCloud => {
-                return Err(
-                    Problem::not_built("schedules of dbt Cloud jobs are not built yet")
-                        .with("field", format!("{field}.frequency")),
-                );
+                return Err(Problem::not_yet(
+                    &format!("{field}.frequency"),
+                    "schedules of dbt Cloud jobs are not built yet",
+                ));
             }
             Frequency::Multi => {
                 return wrong(
@@ -168,10 +168,10 @@ impl Setting<'_> {
             sync_ids,
         } = &draft.run_after;
         if !sync_ids.is_empty() {
-            return Err(
-                Problem::not_built("running after model syncs is not built yet")
-                    .with("field", format!("{field}.run_after.sync_ids")),
-            );
+            return Err(Problem::not_yet(
+                &format!("{field}.run_after.sync_ids"),
+                "running after model syncs is not built yet",
+            ));
         }
         if draft.timing.frequency == Frequency::RunAfter && bulk_sync_ids.is_empty() {
             return wrong("name the syncs to run after in bulk_sync_ids".into());

@@ -31,7 +31,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 /// Lists the schedules of a sync, the default one first.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{sync_id}/schedules", operation_id = "bulk_sync.schedules.list",
-    tag = "bulk syncs", params(("sync_id" = Uuid, Path)),
+    tag = "Bulk syncs", params(("sync_id" = Uuid, Path)),
     responses(
         (status = 200, description = "its schedules", body = Data<Vec<Schedule>>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -56,12 +56,11 @@ async fn list(
 /// Adds a schedule to a sync.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{sync_id}/schedules", operation_id = "bulk_sync.schedules.create",
-    tag = "bulk syncs", params(("sync_id" = Uuid, Path), IdempotencyHeader),
+    tag = "Bulk syncs", params(("sync_id" = Uuid, Path), IdempotencyHeader),
     request_body = SaveSchedule,
     responses(
         (status = 200, description = "the new schedule", body = Data<Schedule>),
         (status = 400, description = "the schedule does not fit", body = ApiError),
-        (status = 501, description = "a frequency that is not built yet", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -94,7 +93,7 @@ async fn create(
 /// One schedule of a sync.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{sync_id}/schedules/{schedule_id}",
-    operation_id = "bulk_sync.schedules.get", tag = "bulk syncs",
+    operation_id = "bulk_sync.schedules.get", tag = "Bulk syncs",
     params(("sync_id" = Uuid, Path), ("schedule_id" = Uuid, Path)),
     responses(
         (status = 200, description = "the schedule", body = Data<Schedule>),
@@ -118,13 +117,12 @@ async fn get(
 /// Replaces a schedule.
 #[utoipa::path(
     put, path = "/api/bulk/syncs/{sync_id}/schedules/{schedule_id}",
-    operation_id = "bulk_sync.schedules.update", tag = "bulk syncs",
+    operation_id = "bulk_sync.schedules.update", tag = "Bulk syncs",
     params(("sync_id" = Uuid, Path), ("schedule_id" = Uuid, Path), IdempotencyHeader),
     request_body = SaveSchedule,
     responses(
         (status = 200, description = "the schedule as it is now", body = Data<Schedule>),
         (status = 400, description = "the schedule does not fit", body = ApiError),
-        (status = 501, description = "a frequency that is not built yet", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -158,7 +156,7 @@ async fn update(
 /// instead, since a sync always has one.
 #[utoipa::path(
     delete, path = "/api/bulk/syncs/{sync_id}/schedules/{schedule_id}",
-    operation_id = "bulk_sync.schedules.delete", tag = "bulk syncs",
+    operation_id = "bulk_sync.schedules.delete", tag = "Bulk syncs",
     params(("sync_id" = Uuid, Path), ("schedule_id" = Uuid, Path), IdempotencyHeader),
     responses(
         (status = 200, description = "it is removed"),

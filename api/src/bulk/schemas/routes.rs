@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 /// Lists the schemas of a sync.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/schemas", operation_id = "bulk_sync.schemas.list",
-    tag = "bulk syncs", params(("id" = Uuid, Path), BulkSchemaListQuery),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), BulkSchemaListQuery),
     responses(
         (status = 200, description = "its schemas, without fields", body = Data<Vec<BulkSchemaSummary>>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -69,12 +69,11 @@ async fn list(
 /// Changes some schemas of a sync; the others stay as they are.
 #[utoipa::path(
     patch, path = "/api/bulk/syncs/{id}/schemas", operation_id = "bulk_sync.schemas.patch",
-    tag = "bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
     request_body = PatchBulkSchemas,
     responses(
         (status = 200, description = "the changed schemas", body = Data<Vec<BulkSchema>>),
         (status = 400, description = "a value does not fit, or the source does not answer", body = ApiError),
-        (status = 501, description = "the source cannot list its schemas", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -106,7 +105,7 @@ async fn patch(
 /// One schema of a sync, with its fields and filters.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/schemas/{schema_id}", operation_id = "bulk_sync.schemas.get",
-    tag = "bulk syncs", params(("id" = Uuid, Path), ("schema_id" = String, Path)),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), ("schema_id" = String, Path)),
     responses(
         (status = 200, description = "the schema", body = Data<BulkSchema>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -125,13 +124,12 @@ async fn get(
 /// Replaces the configuration of one schema.
 #[utoipa::path(
     put, path = "/api/bulk/syncs/{id}/schemas/{schema_id}",
-    operation_id = "bulk_sync.schemas.update", tag = "bulk syncs",
+    operation_id = "bulk_sync.schemas.update", tag = "Bulk syncs",
     params(("id" = Uuid, Path), ("schema_id" = String, Path), IdempotencyHeader),
     request_body = UpdateBulkSchema,
     responses(
         (status = 200, description = "the schema as it is now", body = Data<BulkSchema>),
         (status = 400, description = "a value does not fit, or the source does not answer", body = ApiError),
-        (status = 501, description = "the source cannot list its schemas", body = ApiError),
         ChangeFailures,
     )
 )]

@@ -45,7 +45,6 @@ pub fn routes() -> OpenApiRouter<ApiState> {
     responses(
         (status = 200, description = "the source", body = Data<BulkSource>),
         (status = 400, description = "the connection cannot be a source, or not be reached", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ReadFailures,
     )
 )]
@@ -127,7 +126,6 @@ async fn offered(
     responses(
         (status = 200, description = "the destination", body = Data<BulkTarget>),
         (status = 400, description = "the connection cannot be a destination, or not be reached", body = ApiError),
-        (status = 501, description = "not possible with this system", body = ApiError),
         ReadFailures,
     )
 )]

@@ -47,7 +47,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
 
 /// Lists bulk syncs, the last changed first. Versions up to 2024-02-08 get all of them.
 #[utoipa::path(
-    get, path = "/api/bulk/syncs", operation_id = "bulk_sync.list", tag = "bulk syncs",
+    get, path = "/api/bulk/syncs", operation_id = "bulk_sync.list", tag = "Bulk syncs",
     params(BulkSyncListQuery),
     responses(
         (status = 200, description = "a page of syncs", body = Page<BulkSync>),
@@ -92,12 +92,11 @@ async fn list(
 
 /// Creates a bulk sync.
 #[utoipa::path(
-    post, path = "/api/bulk/syncs", operation_id = "bulk_sync.create", tag = "bulk syncs",
+    post, path = "/api/bulk/syncs", operation_id = "bulk_sync.create", tag = "Bulk syncs",
     params(IdempotencyHeader), request_body = SaveBulkSync,
     responses(
         (status = 200, description = "the new sync", body = Data<BulkSync>),
         (status = 400, description = "malformed, or the source does not answer", body = ApiError),
-        (status = 501, description = "a setting that is not built yet", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -133,7 +132,7 @@ async fn create(
 
 /// One bulk sync.
 #[utoipa::path(
-    get, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.get", tag = "bulk syncs",
+    get, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.get", tag = "Bulk syncs",
     params(("id" = Uuid, Path), RefreshSchemasQuery),
     responses(
         (status = 200, description = "the sync", body = Data<BulkSync>),
@@ -166,12 +165,11 @@ async fn get(
 
 /// Replaces the configuration of a bulk sync.
 #[utoipa::path(
-    put, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.update", tag = "bulk syncs",
+    put, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.update", tag = "Bulk syncs",
     params(("id" = Uuid, Path), IdempotencyHeader), request_body = SaveBulkSync,
     responses(
         (status = 200, description = "the sync as it is now", body = Data<BulkSync>),
         (status = 400, description = "a value does not fit, or the source does not answer", body = ApiError),
-        (status = 501, description = "a setting that is not built yet", body = ApiError),
         ChangeFailures,
     )
 )]
@@ -309,7 +307,7 @@ impl Save<'_> {
 
 /// Deletes a bulk sync with its history. What it has written stays at the destination.
 #[utoipa::path(
-    delete, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.delete", tag = "bulk syncs",
+    delete, path = "/api/bulk/syncs/{id}", operation_id = "bulk_sync.delete", tag = "Bulk syncs",
     params(("id" = Uuid, Path), RefreshSchemasQuery, IdempotencyHeader),
     responses(
         (status = 200, description = "it is deleted"),
@@ -336,7 +334,7 @@ async fn delete(
 /// Switches the schedules of a sync on or off; off also cancels a running execution.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{id}/activate", operation_id = "bulk_sync.activate",
-    tag = "bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
     request_body = ActivateBulkSync,
     responses(
         (status = 200, description = "whether it is active now", body = Data<BulkSyncActivation>),
@@ -371,7 +369,7 @@ async fn activate(
 /// Asks the running execution of a sync to stop.
 #[utoipa::path(
     post, path = "/api/bulk/syncs/{id}/cancel", operation_id = "bulk_sync.cancel",
-    tag = "bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
+    tag = "Bulk syncs", params(("id" = Uuid, Path), IdempotencyHeader),
     responses(
         (status = 200, description = "the wish is noted", body = Data<CancelAccepted>),
         (status = 400, description = "the request does not fit", body = ApiError),
@@ -394,7 +392,7 @@ async fn cancel(
 /// Who hears of failures of a sync.
 #[utoipa::path(
     get, path = "/api/bulk/syncs/{id}/error-handling",
-    operation_id = "bulk_sync.error_handling.get", tag = "bulk syncs",
+    operation_id = "bulk_sync.error_handling.get", tag = "Bulk syncs",
     params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "its error handling", body = Data<ErrorHandling>),
@@ -418,7 +416,7 @@ async fn error_handling(
 /// Changes who hears of failures of a sync; what is left out stays.
 #[utoipa::path(
     put, path = "/api/bulk/syncs/{id}/error-handling",
-    operation_id = "bulk_sync.error_handling.update", tag = "bulk syncs",
+    operation_id = "bulk_sync.error_handling.update", tag = "Bulk syncs",
     params(("id" = Uuid, Path), IdempotencyHeader), request_body = UpdateErrorHandling,
     responses(
         (status = 200, description = "its error handling now", body = Data<ErrorHandling>),

@@ -6,6 +6,7 @@ use tideway_core::{CheckReport, Error, Probe, Result};
 use tokio::net::TcpStream;
 
 use super::{Postgres, Session, explain, explain::of_network};
+use crate::changes::check_server;
 
 /// For one address to accept a TCP connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +58,12 @@ pub async fn check(postgres: &Postgres) -> CheckReport {
     match Rights::of(&session).await {
         Ok(rights) => rights.report(role, &config.database, &mut report),
         Err(error) => report.fail("server version", &error),
+    }
+    if config.change_detection {
+        match check_server(&session, role).await {
+            Ok(()) => report.pass("change detection", "the log can be followed"),
+            Err(error) => report.fail("change detection", &error),
+        }
     }
     postgres.keep(session);
     report

@@ -202,9 +202,12 @@ fn of_sign_in(config: &Config, db: &DbError) -> Error {
 
 /// An error that the server reports, by its SQLSTATE.
 fn of_server(db: &DbError) -> Error {
-    let message = db.message();
-    let code = db.code();
-    let (kind, hint): (Kind, Option<&str>) = match code.code() {
+    of_sqlstate(db.code().code(), db.message())
+}
+
+/// An error by its SQLSTATE and message.
+pub fn of_sqlstate(code: &str, message: &str) -> Error {
+    let (kind, hint): (Kind, Option<&str>) = match code {
         "42501" => (
             Kind::Permission,
             Some("GRANT the role of this connection what is missing"),
@@ -240,7 +243,7 @@ fn of_server(db: &DbError) -> Error {
     } else {
         message.to_owned()
     };
-    let error = Error::new(kind, format!("{shown} (SQLSTATE {})", code.code()));
+    let error = Error::new(kind, format!("{shown} (SQLSTATE {code})"));
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

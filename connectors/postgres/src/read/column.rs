@@ -132,6 +132,24 @@ impl ColumnDecoder {
         self.values.push_blank()
     }
 
+    /// Keeps the place of a value that is not told; null where the column may be.
+    pub fn push_absent(&mut self) -> usize {
+        if self.nullable {
+            return self.push_null();
+        }
+        self.nulls.append_non_null();
+        self.values.push_blank()
+    }
+
+    pub fn nullable(&self) -> bool {
+        self.nullable
+    }
+
+    /// The error for a value that is none of the column's type.
+    pub fn malformed(&self) -> Error {
+        self.error(Refusal::Malformed)
+    }
+
     fn error(&self, refusal: Refusal) -> Error {
         let name = &self.name;
         match refusal {

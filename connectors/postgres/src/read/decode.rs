@@ -17,6 +17,23 @@ const CRITICAL_FLAGS: u32 = 0xffff_0000;
 /// The header may be longer than we know of, but not by much.
 const MAX_HEADER_EXTENSION: i32 = 1 << 16;
 
+/// Takes a COPY stream apart.
+pub trait Unpack: Send {
+    type Rows: Send;
+
+    /// Takes the next piece of the stream, cut anywhere.
+    fn push(&mut self, piece: Bytes) -> Result<()>;
+
+    /// The next rows that are ready to go on.
+    fn take(&mut self) -> Option<Self::Rows>;
+
+    /// The stream has ended: the last rows, if there are any. Ready for another stream.
+    ///
+    /// # Errors
+    /// `Unavailable` where the stream stopped before its end.
+    fn finish(&mut self) -> Result<Option<Self::Rows>>;
+}
+
 /// Decodes one COPY stream.
 pub struct CopyDecoder {
     schema: SchemaRef,
@@ -32,10 +49,42 @@ pub struct CopyDecoder {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub enum Place {
     Header,
     Rows,
     End,
+}
+
+impl Unpack for CopyDecoder {
+    type Rows = Batch;
+
+    fn push(&mut self, piece: Bytes) -> Result<()> {
+        if self.rest.is_empty() {
+            let used = self.consume(&piece)?;
+            self.rest
+                .extend_from_slice(piece.get(used..).unwrap_or_default());
+            return Ok(());
+        }
+        let mut rest = mem::take(&mut self.rest);
+        rest.extend_from_slice(&piece);
+        let used = self.consume(&rest)?;
+        rest.drain(..used);
+        self.rest = rest;
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        self.ready.pop_front()
+    }
+
+    fn finish(&mut self) -> Result<Option<Batch>> {
+        if self.place != Place::End || !self.rest.is_empty() {
+            return Err(cut_short());
+        }
+        self.place = Place::Header;
+        self.flush()?;
+        Ok(self.ready.pop_front())
+    }
 }
 
 impl CopyDecoder {
@@ -56,48 +105,18 @@ impl CopyDecoder {
         }
     }
 
-    /// Takes the next piece of the stream, cut anywhere.
-    pub fn push(&mut self, piece: Bytes) -> Result<()> {
-        if self.rest.is_empty() {
-            let used = self.consume(&piece)?;
-            self.rest
-                .extend_from_slice(piece.get(used..).unwrap_or_default());
-            return Ok(());
-        }
-        let mut rest = mem::take(&mut self.rest);
-        rest.extend_from_slice(&piece);
-        let used = self.consume(&rest)?;
-        rest.drain(..used);
-        self.rest = rest;
-        Ok(())
-    }
-
-    /// The next batch that is full.
-    pub fn take_batch(&mut self) -> Option<Batch> {
-        self.ready.pop_front()
-    }
-
-    /// The stream has ended: the last batch, if there is one. Ready for another stream.
-    ///
-    /// # Errors
-    /// `Unavailable` where the stream stopped before its end.
-    pub fn finish(&mut self) -> Result<Option<Batch>> {
-        if self.place != Place::End || !self.rest.is_empty() {
-            return Err(Error::unavailable(
-                "the server stopped in the middle of a table",
-            ));
-        }
-        self.place = Place::Header;
-        self.flush()?;
-        Ok(self.ready.pop_front())
-    }
-
     /// Decodes what is complete in `bytes`; gives how much that was.
     fn consume(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut rest = bytes;
         loop {
             let next = match self.place {
-                Place::Header => self.header(rest)?,
+                Place::Header => {
+                    let rows = header(rest)?;
+                    if rows.is_some() {
+                        self.place = Place::Rows;
+                    }
+                    rows
+                }
                 Place::Rows => self.row(rest)?,
                 Place::End if rest.is_empty() => None,
                 Place::End => return Err(damaged("there is more behind its end")),
@@ -109,47 +128,16 @@ impl CopyDecoder {
         }
     }
 
-    /// What follows the header, once all of it is there.
-    fn header<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>> {
-        let Some((signature, rest)) = bytes.split_first_chunk::<11>() else {
-            return Ok(None);
-        };
-        if signature != SIGNATURE {
-            return Err(damaged("it does not begin as a binary COPY does"));
-        }
-        let Some((flags, rest)) = rest.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        if u32::from_be_bytes(*flags) & CRITICAL_FLAGS != 0 {
-            return Err(damaged("it is of a newer format"));
-        }
-        let Some((length, rest)) = int(rest) else {
-            return Ok(None);
-        };
-        let length = Some(length)
-            .filter(|length| *length <= MAX_HEADER_EXTENSION)
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or_else(|| damaged("its header has no sensible length"))?;
-        let Some(rest) = rest.get(length..) else {
-            return Ok(None);
-        };
-        self.place = Place::Rows;
-        Ok(Some(rest))
-    }
-
     /// What follows the next row, once all of it is there.
     fn row<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>> {
-        let Some((count, fields)) = bytes.split_first_chunk::<2>() else {
-            return Ok(None);
+        let fields = match next(bytes, self.columns.len())? {
+            Some(Next::Row(fields)) => fields,
+            Some(Next::End(rest)) => {
+                self.place = Place::End;
+                return Ok(Some(rest));
+            }
+            None => return Ok(None),
         };
-        let count = i16::from_be_bytes(*count);
-        if count == -1 {
-            self.place = Place::End;
-            return Ok(Some(fields));
-        }
-        if usize::try_from(count) != Ok(self.columns.len()) {
-            return Err(damaged("a row has another number of fields"));
-        }
         let Some(size) = row_size(fields, self.columns.len())? else {
             return Ok(None);
         };
@@ -198,6 +186,50 @@ impl CopyDecoder {
     }
 }
 
+/// What follows the header, once all of it is there.
+pub fn header(bytes: &[u8]) -> Result<Option<&[u8]>> {
+    let Some((signature, rest)) = bytes.split_first_chunk::<11>() else {
+        return Ok(None);
+    };
+    if signature != SIGNATURE {
+        return Err(damaged("it does not begin as a binary COPY does"));
+    }
+    let Some((flags, rest)) = rest.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    if u32::from_be_bytes(*flags) & CRITICAL_FLAGS != 0 {
+        return Err(damaged("it is of a newer format"));
+    }
+    let Some((length, rest)) = int(rest) else {
+        return Ok(None);
+    };
+    let length = Some(length)
+        .filter(|length| *length <= MAX_HEADER_EXTENSION)
+        .and_then(|length| usize::try_from(length).ok())
+        .ok_or_else(|| damaged("its header has no sensible length"))?;
+    Ok(rest.get(length..))
+}
+
+/// What begins with the next row.
+pub enum Next<'a> {
+    /// Its fields, of which something may be missing.
+    Row(&'a [u8]),
+    /// Nothing: what follows is behind the end.
+    End(&'a [u8]),
+}
+
+/// The next row of `width` fields, or the end, once its first bytes are there.
+pub fn next(bytes: &[u8], width: usize) -> Result<Option<Next<'_>>> {
+    let Some((count, fields)) = bytes.split_first_chunk::<2>() else {
+        return Ok(None);
+    };
+    match i16::from_be_bytes(*count) {
+        -1 => Ok(Some(Next::End(fields))),
+        count if usize::try_from(count) == Ok(width) => Ok(Some(Next::Row(fields))),
+        _ => Err(damaged("a row has another number of fields")),
+    }
+}
+
 fn int(bytes: &[u8]) -> Option<(i32, &[u8])> {
     let (int, rest) = bytes.split_first_chunk::<4>()?;
     Some((i32::from_be_bytes(*int), rest))
@@ -218,7 +250,7 @@ fn field(bytes: &[u8]) -> Result<Option<(Option<&[u8]>, &[u8])>> {
 }
 
 /// Bytes of `count` fields, once all of them are there.
-fn row_size(fields: &[u8], count: usize) -> Result<Option<usize>> {
+pub fn row_size(fields: &[u8], count: usize) -> Result<Option<usize>> {
     let mut rest = fields;
     for _ in 0..count {
         match field(rest)? {
@@ -229,7 +261,11 @@ fn row_size(fields: &[u8], count: usize) -> Result<Option<usize>> {
     Ok(Some(fields.len() - rest.len()))
 }
 
-fn damaged(how: &str) -> Error {
+pub fn cut_short() -> Error {
+    Error::unavailable("the server stopped in the middle of a table")
+}
+
+pub fn damaged(how: &str) -> Error {
     Error::data(format!("the server's COPY stream is damaged: {how}"))
         .hint("check what stands between this machine and the server, and the server's version")
 }

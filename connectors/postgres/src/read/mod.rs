@@ -2,13 +2,14 @@
 //! copied out in binary form, every range through a session that sees the same snapshot.
 
 mod activity;
-mod column;
+pub mod column;
 mod decode;
 mod interval;
 mod numeric;
+mod pass;
 mod plan;
 mod relation;
-mod snapshot;
+pub mod snapshot;
 mod stream;
 mod tracking;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Catalog, Error, Result, form,
+    Catalog, Result, form,
     source::{Scope, Snapshot, Source},
 };
 
@@ -37,11 +38,6 @@ impl Source for Postgres {
         if !options.is_null() {
             form::parse::<SourceOptions>(options)
                 .map_err(|error| error.while_("source_configuration"))?;
-        }
-        if self.config.change_detection {
-            return Err(Error::unsupported("syncs by logical replication are not built yet")
-                .field("change_detection")
-                .hint("switch change_detection off; syncs then read tables, whole or by tracking field"));
         }
         Ok(Arc::new(PostgresSnapshot::open(self).await?))
     }

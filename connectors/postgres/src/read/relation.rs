@@ -9,7 +9,7 @@ use crate::{
     connect::explain,
     discover::{COLUMNS, DOMAINS, Described},
     sql::{ident, qualified},
-    types::Reading,
+    types::{Cast, Reading},
 };
 
 /// A table, view or the like.
@@ -138,11 +138,19 @@ impl Relation {
         readings.collect()
     }
 
+    /// How each of `columns` passes undecoded; `None` where one of them cannot.
+    pub fn passing(&self, columns: &[Column]) -> Result<Option<Vec<Cast>>> {
+        let casts = columns.iter().map(|wanted| {
+            let found = self.column(&wanted.name)?;
+            Ok(found.pg_type.passing())
+        });
+        casts.collect()
+    }
+
     /// What is selected, in order.
-    pub fn select_list(columns: &[Column], readings: &[Reading]) -> String {
-        let expressions = columns.iter().zip(readings);
-        let expressions =
-            expressions.map(|(column, reading)| reading.cast.expression(&ident(&column.name)));
+    pub fn select_list(columns: &[Column], casts: impl IntoIterator<Item = Cast>) -> String {
+        let expressions = columns.iter().zip(casts);
+        let expressions = expressions.map(|(column, cast)| cast.expression(&ident(&column.name)));
         expressions.collect::<Vec<_>>().join(", ")
     }
 

@@ -2,20 +2,22 @@
 
 use std::{
     collections::HashMap,
+    future::{Future, Ready},
     sync::{Arc, Mutex as StdMutex},
 };
 
 use async_trait::async_trait;
 use tideway_core::{
     Error, Kind, Part, Result, TableId,
-    source::{BatchStream, Read, Scan, Snapshot},
+    payload::Format,
+    source::{BatchStream, PayloadStream, Read, Scan, Snapshot},
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::{
     activity::{READING, oldest_open, server_time},
-    plan,
+    pass, plan,
     relation::Relation,
     stream,
 };
@@ -52,18 +54,42 @@ pub struct Before {
 
 impl PostgresSnapshot {
     pub async fn open(postgres: &Postgres) -> Result<PostgresSnapshot> {
+        let (snapshot, ()) = Self::open_as(postgres, None::<Ready<_>>).await?;
+        Ok(snapshot)
+    }
+
+    /// The view that `export` names once it is awaited, with what comes along with it.
+    pub async fn open_at<T: Default>(
+        postgres: &Postgres,
+        export: impl Future<Output = Result<(String, T)>> + Send,
+    ) -> Result<(PostgresSnapshot, T)> {
+        Self::open_as(postgres, Some(export)).await
+    }
+
+    async fn open_as<T: Default>(
+        postgres: &Postgres,
+        export: Option<impl Future<Output = Result<(String, T)>> + Send>,
+    ) -> Result<(PostgresSnapshot, T)> {
         let before = reading_session(postgres).await?;
         before.run(BEGIN).await?;
         // The first statement takes the view, so the time is not before it.
         let at = server_time(&before).await?;
         let holder = reading_session(postgres).await?;
         let oldest_open = oldest_open(&holder, at).await?;
-        holder.run(BEGIN).await?;
+        let mut along = T::default();
+        match export {
+            None => holder.run(BEGIN).await?,
+            Some(export) => {
+                let (exported, came) = export.await?;
+                along = came;
+                holder.run(&take(&exported)).await?;
+            }
+        }
         let exported = holder
             .query_one("SELECT pg_catalog.pg_export_snapshot()", &[])
             .await;
         let exported = exported.and_then(|row| row.try_get(0)).map_err(explain)?;
-        Ok(PostgresSnapshot {
+        let snapshot = PostgresSnapshot {
             postgres: postgres.clone(),
             holder: Steady::new(holder).await?,
             before: Before {
@@ -74,7 +100,8 @@ impl PostgresSnapshot {
             exported,
             idle: StdMutex::default(),
             relations: StdMutex::default(),
-        })
+        };
+        Ok((snapshot, along))
     }
 
     /// A session in a transaction that sees this view.
@@ -92,11 +119,8 @@ impl PostgresSnapshot {
 
     async fn new_session(&self) -> Result<Session> {
         let session = reading_session(&self.postgres).await?;
-        let take = format!(
-            "{BEGIN}; SET TRANSACTION SNAPSHOT {}",
-            literal(&self.exported)
-        );
-        session.run(&take).await.map_err(|error| match error.kind {
+        let taken = session.run(&take(&self.exported)).await;
+        taken.map_err(|error| match error.kind {
             Kind::Bug | Kind::Data | Kind::Conflict => {
                 Error::unavailable("the snapshot was lost: the session that held it has ended")
             }
@@ -120,6 +144,14 @@ impl PostgresSnapshot {
         let relation = Arc::new(Relation::find(&self.holder, id).await?);
         self.relations().insert(id.clone(), relation.clone());
         Ok(relation)
+    }
+
+    /// Whether the server knows what characters its texts are made of, so that all of them
+    /// arrive as UTF-8.
+    pub async fn encodes_text(&self) -> Result<bool> {
+        let answer = self.holder.ask("SHOW server_encoding").await?;
+        let encoding = answer.into_iter().next().flatten();
+        Ok(encoding.is_some_and(|encoding| encoding != "SQL_ASCII"))
     }
 
     fn relations(&self) -> std::sync::MutexGuard<'_, HashMap<TableId, Arc<Relation>>> {
@@ -150,6 +182,20 @@ impl Snapshot for PostgresSnapshot {
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         stream::read(self, read, part)
     }
+
+    async fn formats(&self, read: &Read) -> Result<Vec<Format>> {
+        let formats = pass::formats(self, read).await;
+        formats.map_err(|error| self.about(&read.table.id, error))
+    }
+
+    fn read_as(self: Arc<Self>, read: Arc<Read>, part: Part, _: &Format) -> PayloadStream {
+        stream::pass(self, read, part)
+    }
+}
+
+/// Begins a transaction that sees a view that another session exported.
+fn take(exported: &str) -> String {
+    format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))
 }
 
 async fn reading_session(postgres: &Postgres) -> Result<Session> {

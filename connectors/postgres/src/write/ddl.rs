@@ -291,10 +291,23 @@ pub fn is_laid_out(stage: &Described, load: &Load) -> bool {
 
 /// What makes the load's staging table. It has no system columns and no indexes: both come
 /// for a fraction of the cost once all rows are there.
+///
+/// Key columns that the source promises to fill are NOT NULL from the beginning: rows are
+/// looked at as they come, rather than all once more for the primary key.
 pub fn stage_sql(load: &Load, stage: &Place) -> String {
-    let columns = stage_columns(load);
-    let (name, comment) = (stage.sql(), literal(&columns));
-    format!("CREATE TABLE {name} ({columns}); COMMENT ON TABLE {name} IS {comment}")
+    let (columns, name) = (stage_columns(load), stage.sql());
+    let comment = literal(&columns);
+    let required = load.target.columns.iter().filter(|column| {
+        let streamed = matches!(load.write, Write::Changes { .. });
+        !streamed && !column.nullable && key(load).contains(&column.name)
+    });
+    let required: String = required
+        .map(|column| {
+            let column = ident(&column.name);
+            format!("; ALTER TABLE {name} ALTER COLUMN {column} SET NOT NULL")
+        })
+        .collect();
+    format!("CREATE TABLE {name} ({columns}){required}; COMMENT ON TABLE {name} IS {comment}")
 }
 
 /// Whether a table, index, view or the like has this name.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, future::try_join};
 use tideway_core::{
-    Batch, Error, Note, Ops, Result,
+    Batch, Error, Note, Ops, Payload, Result,
     destination::{Accepted, Durable, Lane, Load, Write},
     operations::Operations,
 };
@@ -233,6 +233,18 @@ impl Lane for PostgresLane {
         rows.staged += came - without;
         self.part = Part::Open { sink, rows };
         Ok(Accepted { notes })
+    }
+
+    async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
+        let (mut sink, mut rows) = self.take_part().await?;
+        if !self.buffer.is_empty() {
+            send(&mut sink, self.buffer.split().freeze()).await?;
+        }
+        send(&mut sink, payload.bytes).await?;
+        rows.came += payload.row_count;
+        rows.staged += payload.row_count;
+        self.part = Part::Open { sink, rows };
+        Ok(Accepted::default())
     }
 
     async fn commit(&mut self, part_id: &str) -> Result<Durable> {

@@ -6,12 +6,12 @@ mod copy;
 mod ddl;
 mod evolve;
 mod finish;
-mod interval;
+pub(crate) mod interval;
 mod lane;
 mod ledger;
 mod lock;
 mod merge;
-mod numeric;
+pub(crate) mod numeric;
 mod operations;
 mod text;
 mod transaction;
@@ -28,6 +28,7 @@ use tideway_core::{
     Column, Error, Kind, Result,
     destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
+    payload::Format,
 };
 use tokio_postgres::Transaction;
 
@@ -35,6 +36,7 @@ use crate::{
     config::DestinationOptions,
     connect::{Postgres, Session, explain, unbroken},
     sql::ident,
+    types,
 };
 
 use ddl::{Described, KEPT, OP, OWN_PREFIX, Place, describe, is_laid_out, stage_sql};
@@ -57,9 +59,11 @@ impl Destination for Postgres {
             Ok(begun) => begun,
             Err(error) => return Err(self.advised(&session, &load, &place, error).await),
         };
+        let version = session.version;
         self.keep(session);
         Ok(Box::new(PostgresLoad {
             postgres: self.clone(),
+            version,
             load: Arc::new(load),
             place,
             begun,
@@ -244,6 +248,8 @@ struct PostgresLoad {
     load: Arc<Load>,
     place: Place,
     begun: Begun,
+    /// The server's `server_version_num`.
+    version: u32,
 }
 
 #[async_trait]
@@ -258,6 +264,27 @@ impl TableLoad for PostgresLoad {
 
     fn finished(&self) -> bool {
         self.begun.finished
+    }
+
+    /// The staging table's columns are made for the load's logical types, so that a form in
+    /// which those are sent is taken as it is. Rows without a key, which are told of when
+    /// they are merged, must not be among those that nobody looks at.
+    fn takes(&self, format: &Format) -> bool {
+        let target = &self.load.target;
+        let merged = matches!(self.load.write, Write::Merge { .. });
+        let whole_key = || {
+            let mut columns = target.columns.iter();
+            columns.all(|column| !column.nullable || !target.key.contains(&column.name))
+        };
+        format.name == types::COPY
+            && format.columns.len() == target.columns.len()
+            && (!merged || whole_key())
+            && !matches!(self.load.write, Write::Changes { .. })
+            && target
+                .columns
+                .iter()
+                .zip(&format.columns)
+                .all(|(column, sent)| types::takes(column.logical, self.version, sent))
     }
 
     async fn lane(&self) -> Result<Box<dyn Lane>> {

@@ -79,7 +79,7 @@ fn decoded(mut decoder: CopyDecoder, pieces: &[&[u8]]) -> Result<Vec<Batch>> {
     let mut batches = Vec::new();
     for piece in pieces {
         decoder.push(Bytes::copy_from_slice(piece))?;
-        batches.extend(std::iter::from_fn(|| decoder.take_batch()));
+        batches.extend(std::iter::from_fn(|| decoder.take()));
     }
     batches.extend(decoder.finish()?);
     Ok(batches)

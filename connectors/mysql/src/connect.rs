@@ -1,0 +1,214 @@
+//! Opening sessions.
+
+mod check;
+mod explain;
+mod packets;
+mod session;
+mod sign_in;
+mod tls;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tideway_core::{
+    Capabilities, Connection, Error, Result, WriteMode,
+    capability::Replay,
+    connector::{CheckReport, ConnectCx, Roles},
+    naming::NamePolicy,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub use self::{
+    check::sees_transactions,
+    packets::{Fields, damaged},
+    session::{Flavor, SentColumn, ServerInfo, Session, Statement, TextRow},
+};
+use crate::config::Config;
+
+/// For looking the name up, the TCP handshake, TLS and signing in together.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// 64 characters, which may have one byte each; column names know no case.
+const NAMES: NamePolicy = NamePolicy::new(64, true);
+/// Sessions at once, to read or to write; servers often allow 151 to all clients together.
+pub const LANES: usize = 8;
+
+/// Makes every session alike, whatever the server's own settings are, so that times are in
+/// UTC, texts are what they are, nothing is cut off and a lane that is fed slowly is not
+/// taken for dead.
+const SETTINGS: &str = "\
+SET SESSION time_zone = '+00:00', autocommit = 1, completion_type = 0, sql_auto_is_null = 0, \
+sql_mode = 'STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', \
+sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, \
+group_concat_max_len = 1048576, net_read_timeout = 86400, net_write_timeout = 86400, \
+wait_timeout = 604800, lock_wait_timeout = 120, innodb_lock_wait_timeout = 120";
+
+/// A live link to one server. Every [`MySql::session`] is a session of its own; a clone is the
+/// same link.
+#[derive(Clone)]
+pub struct MySql {
+    pub(crate) config: Arc<Config>,
+    /// `None` where TLS is switched off.
+    tls: Option<TlsConnector>,
+    purpose: Arc<str>,
+    capabilities: Capabilities,
+    /// The session that showed that the settings work, for whoever asks first.
+    spare: Arc<Mutex<Option<Session>>>,
+}
+
+impl MySql {
+    /// Signs in once, so that wrong settings show at once.
+    ///
+    /// # Errors
+    /// As [`MySql::session`], and `Config` for certificates that cannot be read.
+    pub async fn open(config: Config, cx: &ConnectCx) -> Result<MySql> {
+        config.validate()?;
+        let settings = config.clone();
+        // The system's certificates are read from disk.
+        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
+            .await
+            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let mysql = MySql {
+            config: Arc::new(config),
+            tls,
+            purpose: match cx.purpose.as_str() {
+                "" => "tideway".into(),
+                purpose => purpose.into(),
+            },
+            capabilities: Capabilities {
+                incremental: true,
+                namespaces: true,
+                replay: Replay::Snapshot,
+                lanes: LANES,
+                modes: &WriteMode::ALL,
+                names: NAMES,
+            },
+            spare: Arc::default(),
+        };
+        let session = mysql.session().await?;
+        mysql.keep(session);
+        Ok(mysql)
+    }
+
+    /// A fresh session with settings of its own for nothing but the constants above.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` where the server cannot be reached, `Auth`, `Missing`
+    /// (database), `RateLimited` (too many connections), `Config` (TLS); each names its field.
+    pub async fn session(&self) -> Result<Session> {
+        let spare = self.spare().take();
+        if let Some(mut session) = spare
+            // It may have been closed meanwhile.
+            && session.run("DO 0").await.is_ok()
+        {
+            return Ok(session);
+        }
+        let opened = tokio::time::timeout(PATIENCE, self.sign_in()).await;
+        opened.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    /// Keeps a session for whoever asks next. It must have nothing going on.
+    pub fn keep(&self, session: Session) {
+        if session.settled() {
+            *self.spare() = Some(session);
+        }
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
+        self.spare
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    fn no_answer(&self) -> Error {
+        let seconds = PATIENCE.as_secs();
+        Error::timeout(format!(
+            "{} did not answer within {seconds} seconds",
+            self.config.address()
+        ))
+        .field("hostname")
+        .hint("check hostname and port, and that firewalls on the way let this machine through")
+    }
+
+    async fn sign_in(&self) -> Result<Session> {
+        let stream = self.reach().await?;
+        let tls = self.tls.as_ref();
+        let mut session = sign_in::sign_in(&self.config, stream, tls, &self.purpose).await?;
+        check::new_enough(&session.server)?;
+        session.settle().await?;
+        session.takes_files &= self.config.local_infile;
+        Ok(session)
+    }
+
+    /// A TCP connection to the first of the host's addresses that takes one.
+    async fn reach(&self) -> Result<TcpStream> {
+        let mut failed = None;
+        for address in self.addresses().await? {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(match failed {
+            Some(error) => explain::of_network(&self.config.address(), error),
+            None => explain::unknown_host(&self.config),
+        })
+    }
+
+    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let host = self.config.hostname.as_str();
+        let found = tokio::net::lookup_host((host, self.config.port)).await;
+        let addresses: Vec<SocketAddr> = found
+            .map_err(|error| explain::unknown_host(&self.config).because(error))?
+            .collect();
+        Ok(addresses)
+    }
+}
+
+impl Session {
+    async fn settle(&mut self) -> Result<()> {
+        self.run("SET NAMES utf8mb4").await?;
+        let own = match self.server.flavor {
+            Flavor::MariaDb if self.server.version >= (10, 3, 0) => {
+                ", max_statement_time = 0, idle_transaction_timeout = 0"
+            }
+            Flavor::MySql if self.server.version >= (8, 0, 0) => {
+                ", max_execution_time = 0, information_schema_stats_expiry = 0"
+            }
+            _ => "",
+        };
+        self.run(&format!("{SETTINGS}{own}")).await?;
+        self.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            .await?;
+        let rows = self
+            .rows("SELECT @@max_allowed_packet, @@local_infile")
+            .await?;
+        if let Some([Some(most), Some(files)]) = rows.first().map(Vec::as_slice) {
+            self.most_bytes = most.parse().unwrap_or(self.most_bytes);
+            self.takes_files = files == "1";
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Connection for MySql {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn roles(&self) -> Roles<'_> {
+        Roles {
+            source: Some(self),
+            destination: Some(self),
+            ..Roles::default()
+        }
+    }
+
+    async fn check(&self) -> CheckReport {
+        check::check(self).await
+    }
+}

@@ -1,0 +1,240 @@
+//! Tables as we make them.
+
+use tideway_core::{
+    Column, Error, LogicalType, Result,
+    destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    config::Config,
+    connect::{ServerInfo, Session},
+    discover::OWN_PREFIX,
+    sql::{ident, list, literal, qualified},
+    types::{self, collation},
+};
+
+/// An index holds so many bytes of a row in all.
+const MOST_KEY_BYTES: usize = 3072;
+/// What a key column of fixed size takes at most.
+const FIXED_KEY_BYTES: usize = 40;
+const BYTES_PER_CHARACTER: usize = 4;
+
+/// Where a table is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub database: String,
+    pub name: String,
+}
+
+impl Place {
+    /// # Errors
+    /// `Config` where neither the sync nor the connection names a database.
+    pub fn of(load: &Load, config: &Config) -> Result<Place> {
+        let named = load.target.namespace.as_deref().or(config.database());
+        let database = named.ok_or_else(|| {
+            Error::config("no database is named to write to")
+                .field("schema")
+                .hint("set schema in the sync's destination, or dbname in the connection")
+        })?;
+        Ok(Place {
+            database: database.to_owned(),
+            name: load.target.name.clone(),
+        })
+    }
+
+    /// Another table of the same database.
+    pub fn beside(&self, name: impl Into<String>) -> Place {
+        Place {
+            database: self.database.clone(),
+            name: name.into(),
+        }
+    }
+
+    pub fn stage(&self, load_id: &str) -> Place {
+        self.beside(format!("{OWN_PREFIX}stage_{load_id}"))
+    }
+
+    /// Where the table goes that a load takes the place of, for an instant.
+    pub fn old(&self, load_id: &str) -> Place {
+        self.beside(format!("{OWN_PREFIX}old_{load_id}"))
+    }
+
+    pub fn sql(&self) -> String {
+        qualified(&self.database, &self.name)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.database, self.name)
+    }
+}
+
+/// The system columns that the load keeps, in order.
+pub fn system_columns(load: &Load) -> Vec<&'static str> {
+    let soft = matches!(
+        load.write,
+        Write::Merge {
+            deletes: Deletes::Soft,
+            ..
+        }
+    );
+    let mut names = Vec::new();
+    if soft {
+        names.push(DELETED_AT);
+    }
+    if load.record_timestamps {
+        names.extend([CREATED_AT, UPDATED_AT]);
+    }
+    names
+}
+
+/// Whether what is staged has its primary key from the beginning: a row that comes again
+/// replaces the one before, and nothing has to be sorted in the end.
+pub fn is_keyed(load: &Load) -> bool {
+    match load.write {
+        // Rows without a key are not staged.
+        Write::Merge { .. } => true,
+        Write::Replace => !load.target.key.is_empty() && !key_may_be_null(load),
+        // Appended rows may repeat a key: each is one more state of the same thing.
+        Write::Append | Write::Changes { .. } => false,
+    }
+}
+
+pub fn key_may_be_null(load: &Load) -> bool {
+    let of_key = load
+        .target
+        .columns
+        .iter()
+        .filter(|column| in_key(load, &column.name));
+    of_key.into_iter().any(|column| column.nullable)
+}
+
+pub fn in_key(load: &Load, name: &str) -> bool {
+    load.target.key.iter().any(|key| key == name)
+}
+
+/// How many characters a value of varying length may have in the key.
+pub fn key_length(load: &Load) -> usize {
+    let of_key = load
+        .target
+        .columns
+        .iter()
+        .filter(|column| in_key(load, &column.name));
+    let (mut varying, mut fixed) = (0, 0);
+    for column in of_key {
+        if types::made(column.logical, Some(1))
+            .declared
+            .starts_with("var")
+        {
+            varying += 1;
+        } else if column.logical == LogicalType::Uuid {
+            fixed += 36 * BYTES_PER_CHARACTER;
+        } else {
+            fixed += FIXED_KEY_BYTES;
+        }
+    }
+    let room = MOST_KEY_BYTES.saturating_sub(fixed) / BYTES_PER_CHARACTER;
+    (room / varying.max(1)).clamp(1, MOST_KEY_BYTES / BYTES_PER_CHARACTER)
+}
+
+/// The length of a key column's values where it has one, for [`types::made`].
+pub fn length_of(load: &Load, column: &Column) -> Option<usize> {
+    let indexed = !matches!(load.write, Write::Append) && in_key(load, &column.name);
+    indexed.then(|| key_length(load))
+}
+
+/// A column's name and type, as they stand in `CREATE TABLE`.
+pub fn declaration(load: &Load, column: &Column, server: &ServerInfo) -> String {
+    let required = is_keyed(load) && in_key(load, &column.name);
+    let kind = type_sql(column.logical, length_of(load, column), server, required);
+    format!("{} {kind}", ident(&column.name))
+}
+
+/// A type with all that belongs to it.
+pub fn type_sql(
+    logical: LogicalType,
+    key: Option<usize>,
+    server: &ServerInfo,
+    required: bool,
+) -> String {
+    let made = types::made(logical, key);
+    let mut sql = made.declared;
+    if made.textual {
+        let collation = collation(server.flavor, server.version);
+        sql.push_str(&format!(" CHARACTER SET utf8mb4 COLLATE {collation}"));
+    }
+    sql.push_str(if required { " NOT NULL" } else { " NULL" });
+    if let Some(comment) = made.comment {
+        sql.push_str(&format!(" COMMENT {}", literal(comment)));
+    }
+    sql
+}
+
+/// What says which load a table was made by, and of which columns. It goes with the table
+/// wherever it is renamed to.
+pub fn token(load: &Load, server: &ServerInfo) -> String {
+    let columns = layout(load, server);
+    format!("{}{:016x}", token_of(&load.id), xxh3_64(columns.as_bytes()))
+}
+
+pub fn token_of(load_id: &str) -> String {
+    format!("tideway load {load_id} ")
+}
+
+fn layout(load: &Load, server: &ServerInfo) -> String {
+    let columns = load.target.columns.iter();
+    let mut parts: Vec<String> = columns
+        .map(|column| declaration(load, column, server))
+        .collect();
+    if is_keyed(load) {
+        parts.push(format!("PRIMARY KEY ({})", idents(&load.target.key)));
+    }
+    parts.join(", ")
+}
+
+pub fn idents<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    list(names.into_iter().map(|name| ident(name)))
+}
+
+/// Makes the staging table. System columns come once all rows are there.
+pub async fn create_stage(session: &mut Session, load: &Load, stage: &Place) -> Result<()> {
+    let server = session.server.clone();
+    let sql = format!(
+        "CREATE TABLE {} ({}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 \
+         COLLATE {} COMMENT {}",
+        stage.sql(),
+        layout(load, &server),
+        collation(server.flavor, server.version),
+        literal(&token(load, &server))
+    );
+    session.run(&sql).await.map(|_| ())
+}
+
+pub async fn drop_table(session: &mut Session, place: &Place) -> Result<()> {
+    session
+        .run(&format!("DROP TABLE IF EXISTS {}", place.sql()))
+        .await
+        .map(|_| ())
+}
+
+/// Makes the database if it is missing. Asking first spares those who may use it the right to
+/// create databases.
+pub async fn ensure_database(session: &mut Session, database: &str) -> Result<()> {
+    let find = format!(
+        "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}",
+        literal(database)
+    );
+    if session.value(&find).await?.is_some() {
+        return Ok(());
+    }
+    session
+        .run(&format!(
+            "CREATE DATABASE IF NOT EXISTS {}",
+            ident(database)
+        ))
+        .await
+        .map(|_| ())
+        .map_err(|error| error.while_(format!("creating database {database}")))
+}

@@ -1,0 +1,253 @@
+//! A lane: a session that takes rows into the staging table, a part per transaction.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, RecordBatch};
+use async_trait::async_trait;
+use tideway_core::{
+    Batch, Error, LogicalType, Note, Ops, Result,
+    destination::{Accepted, Durable, Lane, Load, Write},
+};
+
+use super::{
+    ddl::{Place, in_key, is_keyed},
+    encode::{Encoder, Style},
+    ledger::Ledger,
+};
+use crate::{
+    connect::{Flavor, Session},
+    sql::{ident, list},
+};
+
+/// Rows are sent when about this many bytes have come together.
+const CHUNK: usize = 512 << 10;
+
+pub const BEGIN: [&str; 2] = [
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "START TRANSACTION",
+];
+
+pub struct MySqlLane {
+    session: Session,
+    load: Arc<Load>,
+    place: Place,
+    encoder: Encoder,
+    style: Style,
+    /// The `LOAD DATA`, or the beginning of each `INSERT`.
+    sql: String,
+    /// Indexes of the key columns, where rows without a key cannot be staged.
+    key: Vec<usize>,
+    buffer: Vec<u8>,
+    part: Part,
+}
+
+/// What a lane has done since its last commit.
+#[derive(Clone, Copy)]
+enum Part {
+    None,
+    Open {
+        /// Rows that came.
+        rows: u64,
+        /// Of those, the ones that were sent.
+        sent: u64,
+    },
+    /// A write failed and undid the rows before it as well.
+    Broken,
+}
+
+impl MySqlLane {
+    pub fn open(session: Session, load: Arc<Load>, place: &Place) -> MySqlLane {
+        let columns = &load.target.columns;
+        // Servers may refuse files from clients; then rows go as statements.
+        let style = if session.takes_files {
+            Style::File
+        } else {
+            Style::Values
+        };
+        let stage = place.stage(&load.id).sql();
+        let names = list(columns.iter().map(|column| ident(&column.name)));
+        let sql = match style {
+            Style::File => load_sql(&load, &stage),
+            Style::Values if is_keyed(&load) => format!("REPLACE INTO {stage} ({names}) VALUES "),
+            Style::Values => format!("INSERT INTO {stage} ({names}) VALUES "),
+        };
+        let key = (0..columns.len()).filter(|at| {
+            let column = columns.get(*at);
+            is_keyed(&load) && column.is_some_and(|column| in_key(&load, &column.name))
+        });
+        MySqlLane {
+            key: key.collect(),
+            encoder: Encoder::new(
+                columns,
+                style,
+                session.server.flavor == Flavor::MySql,
+                // A statement holds two digits per byte.
+                match style {
+                    Style::File => session.most_bytes,
+                    Style::Values => session.most_bytes / 2,
+                },
+            ),
+            place: place.clone(),
+            session,
+            load,
+            style,
+            sql,
+            buffer: Vec::new(),
+            part: Part::None,
+        }
+    }
+
+    /// The open part, or a new one; broken until it is put back.
+    async fn take_part(&mut self) -> Result<(u64, u64)> {
+        match std::mem::replace(&mut self.part, Part::Broken) {
+            Part::Open { rows, sent } => Ok((rows, sent)),
+            Part::Broken => Err(Error::bug("a part goes on after a write of it failed")),
+            Part::None => {
+                for sql in BEGIN {
+                    self.session.run(sql).await?;
+                }
+                self.buffer.clear();
+                if self.style == Style::File {
+                    self.session.load(&self.sql).await?;
+                }
+                Ok((0, 0))
+            }
+        }
+    }
+
+    /// Encodes all rows of a batch, sending what comes together. Gives how many were sent.
+    async fn send_rows(&mut self, batch: &RecordBatch) -> Result<(u64, Vec<Note>)> {
+        let encoder = self.encoder.clone();
+        let mut rows = encoder.rows(batch)?;
+        let mut sent = 0;
+        for row in 0..batch.num_rows() {
+            if self.lacks_key(batch, row) {
+                continue;
+            }
+            if self.style == Style::Values {
+                let opening: &[u8] = if self.buffer.is_empty() {
+                    self.sql.as_bytes()
+                } else {
+                    b","
+                };
+                self.buffer.extend_from_slice(opening);
+            }
+            rows.put(row, &mut self.buffer)?;
+            sent += 1;
+            if self.buffer.len() >= CHUNK.min(self.session.most_bytes / 4) {
+                self.flush().await?;
+            }
+        }
+        let mut notes = rows.notes();
+        let without = batch.num_rows() as u64 - sent;
+        if without > 0 {
+            notes.push(Note {
+                column: self.load.target.key.join(", "),
+                what: "row without a key not written".to_owned(),
+                rows: without,
+            });
+        }
+        Ok((sent, notes))
+    }
+
+    fn lacks_key(&self, batch: &RecordBatch, row: usize) -> bool {
+        let mut columns = self.key.iter().filter_map(|at| batch.columns().get(*at));
+        columns.any(|column| column.is_null(row))
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        match self.style {
+            Style::File => self.session.file(&self.buffer).await?,
+            Style::Values => {
+                let done = self.session.run_bytes(&self.buffer).await;
+                done.map_err(|error| error.while_(&self.place))?;
+            }
+        }
+        self.buffer.clear();
+        // One huge row must not keep its room.
+        self.buffer.shrink_to(4 * CHUNK);
+        Ok(())
+    }
+
+    /// Ends the file and makes sure that the server took each row as it is: what it has to
+    /// change it only warns of.
+    async fn close(&mut self, sent: u64) -> Result<()> {
+        self.flush().await?;
+        if self.style == Style::Values {
+            return Ok(());
+        }
+        let done = self.session.file_end().await;
+        let done = done.map_err(|error| error.while_(&self.place))?;
+        if done.warnings > 0 {
+            let warning = self.session.first_warning().await?;
+            let error = warning.unwrap_or_else(|| Error::data("the server altered values"));
+            return Err(error.while_(&self.place));
+        }
+        let taken = done.records.unwrap_or(done.rows);
+        if taken != sent {
+            return Err(Error::bug(format!(
+                "{}: {sent} rows were sent but {taken} were taken",
+                self.place
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Delimiters as hexadecimal digits: sessions know no backslash escapes.
+fn load_sql(load: &Load, stage: &str) -> String {
+    let mut fields = Vec::new();
+    let mut sets = Vec::new();
+    for (at, column) in load.target.columns.iter().enumerate() {
+        let name = ident(&column.name);
+        if column.logical == LogicalType::Binary {
+            fields.push(format!("@tideway_{at}"));
+            sets.push(format!("{name} = UNHEX(@tideway_{at})"));
+        } else {
+            fields.push(name);
+        }
+    }
+    let replace = if is_keyed(load) { "REPLACE " } else { "" };
+    let mut sql = format!(
+        "LOAD DATA LOCAL INFILE 'tideway' {replace}INTO TABLE {stage} CHARACTER SET utf8mb4 \
+         FIELDS TERMINATED BY 0x09 ESCAPED BY 0x5C LINES TERMINATED BY 0x0A ({})",
+        list(fields)
+    );
+    if !sets.is_empty() {
+        sql.push_str(&format!(" SET {}", list(sets)));
+    }
+    sql
+}
+
+#[async_trait]
+impl Lane for MySqlLane {
+    async fn write(&mut self, batch: Batch) -> Result<Accepted> {
+        if let (Ops::Each(_), _) | (_, Write::Changes { .. }) = (&batch.ops, self.load.write) {
+            return Err(Error::unsupported("MySQL cannot take a change stream yet"));
+        }
+        let (rows, sent) = self.take_part().await?;
+        let (more, notes) = self.send_rows(&batch.rows).await?;
+        self.part = Part::Open {
+            rows: rows + batch.row_count() as u64,
+            sent: sent + more,
+        };
+        Ok(Accepted { notes })
+    }
+
+    async fn commit(&mut self, part_id: &str) -> Result<Durable> {
+        let (rows, sent) = self.take_part().await?;
+        self.close(sent).await?;
+        let ledger = Ledger::beside(&self.place);
+        let session = &mut self.session;
+        let fresh = ledger.record(session, &self.load.id, part_id, sent).await?;
+        // The rows of a part that has landed before are undone (invariant 4).
+        session
+            .run(if fresh { "COMMIT" } else { "ROLLBACK" })
+            .await?;
+        self.part = Part::None;
+        Ok(Durable { rows })
+    }
+}

@@ -1,0 +1,227 @@
+//! The statements that move staged rows (`s`) into the target (`t`).
+
+use tideway_core::{
+    Column, Error, Result,
+    destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write},
+};
+
+use super::ddl::{Place, in_key, length_of};
+use crate::{
+    connect::{ServerInfo, Session},
+    discover::{Described, DescribedColumn},
+    sql::{ident, list, literal},
+    types::{collation, made},
+};
+
+/// A column on its way from the staging table into the target.
+struct Landing {
+    name: String,
+    in_key: bool,
+    /// The target's and the staged value, equal where nothing would change.
+    same: (String, String),
+    /// The staged value as a key of the target.
+    key: String,
+}
+
+impl Landing {
+    fn new(load: &Load, column: &Column, found: &DescribedColumn, ours: &str) -> Landing {
+        let name = ident(&column.name);
+        let (there, here) = (format!("t.{name}"), format!("s.{name}"));
+        let made = made(column.logical, length_of(load, column));
+        let textual = (found.server_type.textual(), made.textual);
+        let text =
+            |value: &str| format!("CAST({value} AS CHAR CHARACTER SET utf8mb4) COLLATE {ours}");
+        let plain = || (there.clone(), here.clone());
+        let (same, key) = match textual {
+            (true, true) if found.collation.as_deref() == Some(ours) => (plain(), here.clone()),
+            // The target's own key decides which rows are the same.
+            (true, true) => {
+                let key = match (&found.charset, &found.collation) {
+                    (Some(charset), Some(collation)) => {
+                        format!("CONVERT({here} USING {charset}) COLLATE {collation}")
+                    }
+                    _ => here.clone(),
+                };
+                ((text(&there), text(&here)), key)
+            }
+            (false, false) if found.server_type.name != "json" => (plain(), here.clone()),
+            _ => ((text(&there), text(&here)), here.clone()),
+        };
+        Landing {
+            in_key: in_key(load, &column.name),
+            name,
+            same,
+            key,
+        }
+    }
+}
+
+/// A staged load on its way into an existing target.
+pub struct Moving<'a> {
+    load: &'a Load,
+    target: &'a Described,
+    table: String,
+    stage: String,
+    landings: Vec<Landing>,
+    /// The time of all stamps.
+    now: String,
+}
+
+impl<'a> Moving<'a> {
+    /// # Errors
+    /// `Drift` where the target lacks a column of the load.
+    pub fn new(
+        load: &'a Load,
+        place: &Place,
+        target: &'a Described,
+        server: &ServerInfo,
+        now: &str,
+    ) -> Result<Moving<'a>> {
+        let ours = collation(server.flavor, server.version);
+        let landing = |column: &Column| match target.column(&column.name) {
+            Some(found) => Ok(Landing::new(load, column, found, ours)),
+            None => Err(Error::drift(format!(
+                "{place} has lost its column {}",
+                column.name
+            ))),
+        };
+        let landings = load.target.columns.iter().map(landing);
+        Ok(Moving {
+            load,
+            target,
+            table: place.sql(),
+            stage: place.stage(&load.id).sql(),
+            landings: landings.collect::<Result<_>>()?,
+            now: literal(now),
+        })
+    }
+
+    /// Moves the rows, of which there are `staged`, as the load asks for.
+    pub async fn run(&self, session: &mut Session, staged: u64) -> Result<Outcome> {
+        let load = self.load;
+        if load.write == Write::Replace || load.disposition == Disposition::Truncate {
+            // TRUNCATE would show everybody an empty table.
+            session.run(&format!("DELETE FROM {}", self.table)).await?;
+        }
+        let Write::Merge { complete, deletes } = load.write else {
+            let done = session.run(&self.insert("")).await?;
+            return Ok(Outcome {
+                inserted: done.rows,
+                ..Outcome::default()
+            });
+        };
+        let updated = match self.update() {
+            Some(sql) => session.run(&sql).await?.rows,
+            None => 0,
+        };
+        let join = format!(
+            "LEFT JOIN {} AS t ON {} WHERE {} IS NULL",
+            self.table,
+            self.same_key(),
+            self.key_of("t")
+        );
+        let inserted = session.run(&self.insert(&join)).await?.rows;
+        let deleted = match complete.then_some(deletes) {
+            None => 0,
+            Some(deletes) => session.run(&self.delete(deletes)).await?.rows,
+        };
+        Ok(Outcome {
+            inserted,
+            updated,
+            deleted,
+            unchanged: staged.saturating_sub(inserted).saturating_sub(updated),
+            ..Outcome::default()
+        })
+    }
+
+    fn insert(&self, join: &str) -> String {
+        let names = self.landings.iter().map(|landing| landing.name.clone());
+        let values = self
+            .landings
+            .iter()
+            .map(|landing| format!("s.{}", landing.name));
+        let stamps = self.stamps(&[CREATED_AT, UPDATED_AT]);
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} AS s {join}",
+            self.table,
+            list(names.chain(stamps.iter().map(|name| ident(name)))),
+            list(values.chain(stamps.iter().map(|_| self.now.clone()))),
+            self.stage
+        )
+    }
+
+    /// Brings rows up to date that differ from what was staged, or were marked deleted.
+    fn update(&self) -> Option<String> {
+        let data = || self.landings.iter().filter(|landing| !landing.in_key);
+        let mut sets: Vec<String> = data()
+            .map(|landing| format!("t.{0} = s.{0}", landing.name))
+            .collect();
+        let mut differs: Vec<String> = data()
+            .map(|landing| format!("NOT ({} <=> {})", landing.same.0, landing.same.1))
+            .collect();
+        if self.target.column(DELETED_AT).is_some() {
+            let name = ident(DELETED_AT);
+            sets.push(format!("t.{name} = NULL"));
+            differs.push(format!("t.{name} IS NOT NULL"));
+        }
+        if differs.is_empty() {
+            return None;
+        }
+        sets.extend(self.set_now(&[UPDATED_AT]));
+        Some(format!(
+            "UPDATE {} AS t JOIN {} AS s ON {} SET {} WHERE {}",
+            self.table,
+            self.stage,
+            self.same_key(),
+            list(sets),
+            differs.join(" OR ")
+        ))
+    }
+
+    /// Handles the rows whose keys the source has no more.
+    fn delete(&self, deletes: Deletes) -> String {
+        let join = format!("LEFT JOIN {} AS s ON {}", self.stage, self.same_key());
+        let gone = format!("{} IS NULL", self.key_of("s"));
+        let table = &self.table;
+        match deletes {
+            Deletes::Hard => format!("DELETE t FROM {table} AS t {join} WHERE {gone}"),
+            Deletes::Soft => {
+                let name = ident(DELETED_AT);
+                let mut sets = vec![format!("t.{name} = {}", self.now)];
+                sets.extend(self.set_now(&[UPDATED_AT]));
+                format!(
+                    "UPDATE {table} AS t {join} SET {} WHERE t.{name} IS NULL AND {gone}",
+                    list(sets)
+                )
+            }
+        }
+    }
+
+    fn same_key(&self) -> String {
+        let of_key = self.landings.iter().filter(|landing| landing.in_key);
+        let pairs = of_key.map(|landing| format!("t.{} = {}", landing.name, landing.key));
+        pairs.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// A key column of one side, null where that side has no such row.
+    fn key_of(&self, side: &str) -> String {
+        let first = self.landings.iter().find(|landing| landing.in_key);
+        first.map_or_else(
+            || "NULL".to_owned(),
+            |landing| format!("{side}.{}", landing.name),
+        )
+    }
+
+    /// Columns set to the current time, of those that the target has.
+    fn stamps(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let kept = |name: &&&str| self.load.record_timestamps && self.target.column(name).is_some();
+        names.iter().filter(kept).copied().collect()
+    }
+
+    fn set_now(&self, names: &[&'static str]) -> Vec<String> {
+        let stamps = self.stamps(names).into_iter();
+        stamps
+            .map(|name| format!("t.{} = {}", ident(name), self.now))
+            .collect()
+    }
+}

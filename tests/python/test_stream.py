@@ -1,0 +1,168 @@
+"""Change streams: a connection with `change_detection` is read once and followed from there,
+through the worst that a source and a process can do, and leaves nothing behind."""
+
+import os
+import random
+import threading
+import time
+
+import psycopg
+import syncs
+from server import until
+
+ROUNDS = 12 if os.environ.get("TIDEWAY_TEST_LONG") == "1" else 3
+
+
+def fill(source, rows=2000):
+    source.execute(
+        f"""
+        create table a (id bigint primary key, v bigint not null, name text, big text);
+        create table b (x int, y int, payload jsonb, primary key (x, y));
+        create table no_key (n int);
+        alter table a alter column big set storage external;
+        insert into a select n, 0, 'name ' || n, repeat('x', 3000) || n from generate_series(1, {rows}) n;
+        insert into b select n % 100, n, jsonb_build_object('n', n) from generate_series(1, {rows}) n;
+        insert into no_key select generate_series(1, 10);
+        """
+    )
+
+
+def make(sdk, source, target, **options):
+    from_source = syncs.connect(sdk, "postgresql", source.configuration(change_detection=True))
+    to_target = syncs.connect(sdk, "postgresql", target.configuration())
+    configuration = {"schema": "copy", "advanced": {"hard_deletes": True}}
+    sync = syncs.make(sdk, from_source, to_target, configuration, mode="replicate", **options)
+    return sync, from_source
+
+
+def rows(database, table, columns):
+    return sorted(database.execute(f"select {columns} from {table}"))
+
+
+def columns_of(source, table):
+    found = source.execute(
+        "select column_name from information_schema.columns"
+        f" where table_schema = 'public' and table_name = '{table}' order by ordinal_position"
+    )
+    return ", ".join(f'"{name}"' for (name,) in found)
+
+
+def equal(source, target, table):
+    columns = columns_of(source, table)
+    try:
+        return rows(source, table, columns) == rows(target, f"copy.{table}", columns)
+    except psycopg.errors.Error:
+        return False  # a column or the table has not arrived yet
+
+
+def slots(source):
+    return source.execute(f"select slot_name from pg_replication_slots where database = '{source.name}'")
+
+
+def run(sdk, sync):
+    return syncs.run_well(sdk, sync, timeout=90)
+
+
+def test_runs_follow_the_log_and_leave_nothing_behind(server, sdk, source, target):
+    fill(source)
+    sync, connection = make(sdk, source, target)
+    run(sdk, sync)
+    for table in ("a", "b", "no_key"):
+        assert equal(source, target, table), table
+    assert len(slots(source)) == 1
+
+    source.execute(
+        """
+        insert into a select n, 1, 'new', 'small' from generate_series(5001, 5100) n;
+        update a set v = v + 1 where id % 3 = 0;
+        delete from a where id % 7 = 0;
+        update b set y = y + 1000000 where x = 5;
+        update a set id = id + 100000 where id = 10;
+        """
+    )
+    ended = run(sdk, sync)
+    for table in ("a", "b"):
+        assert equal(source, target, table), table
+    # What changed was read, not the table.
+    counted = {schema.schema_: schema.record_count for schema in ended.schemas}
+    assert 0 < counted["public.b"] < 100, counted
+
+    source.execute("truncate b; insert into b values (1, 1, '{}')")
+    source.execute("alter table a add column extra int; update a set extra = 5 where id < 50")
+    source.execute("alter table b add column filled int default 7")
+    source.execute("insert into b values (2, 2, '{}')")
+    run(sdk, sync)
+    for table in ("a", "b"):
+        assert equal(source, target, table), table
+
+    status = sdk.bulk_sync.get_status(id=sync).data.ingestion_status
+    assert status.enabled and status.status == "ok" and status.position, status
+    log = server.request("GET", f"/api/connections/{connection}/ingest/consolelog").json()["data"]
+    assert log["entries"], log
+
+    sdk.bulk_sync.delete(id=sync)
+    until(lambda: not slots(source), "the slot to be gone")
+    assert not source.execute("select pubname from pg_publication")
+
+
+def test_switching_change_detection_off_removes_the_slot(sdk, source, target):
+    fill(source, 10)
+    sync, connection = make(sdk, source, target)
+    run(sdk, sync)
+    assert slots(source)
+    sdk.connections.update(connection, name=f"off {source.name}", configuration=source.configuration(change_detection=False))
+    until(lambda: not slots(source), "the slot to be gone")
+    source.execute("update a set v = 9 where id = 1")
+    run(sdk, sync)
+    assert equal(source, target, "a")
+
+
+def test_no_change_is_lost_or_undone_by_kills(servers, source, target):
+    seed = int(os.environ.get("TIDEWAY_TEST_SEED", random.randrange(2**32)))
+    print(f"seed {seed}")
+    random.seed(seed)
+    fill(source, 500)
+    server = servers(LEASE_SECONDS="3", STREAM_SECONDS="5").start()
+    sdk = server.sdk()
+    sync, _ = make(sdk, source, target, frequency="continuous")
+    run(sdk, sync)  # from here on it goes on by itself
+    stop = threading.Event()
+    went_back = []
+
+    def write():
+        with psycopg.connect(source.url, autocommit=True) as connection:
+            while not stop.is_set():
+                a, b = random.randrange(500), random.randrange(500)
+                connection.execute("update a set v = v + 1 where id between %s and %s", [min(a, b), min(a, b) + 20])
+                connection.execute("insert into a values (%s, 1, 'w', 'w') on conflict (id) do update set v = a.v + 1", [a + 400])
+                time.sleep(0.01)
+
+    def watch():
+        newest = {}
+        while not stop.is_set():
+            try:
+                seen = target.execute("select id, v from copy.a")
+            except psycopg.errors.Error:
+                seen = []  # not there yet
+            for id, version in seen:
+                if version < newest.get(id, 0):
+                    went_back.append((id, newest[id], version))
+                newest[id] = version
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=write), threading.Thread(target=watch)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(ROUNDS):
+            time.sleep(random.uniform(0.5, 4))
+            server.kill()
+            server.start()
+        time.sleep(2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    until(lambda: equal(source, target, "a"), "both sides to be equal", timeout=60)
+    assert not went_back, went_back[:5]
+    server.stop()
