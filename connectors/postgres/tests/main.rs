@@ -24,6 +24,7 @@ mod read_tls;
 mod read_tracking;
 mod read_types;
 mod write_changes;
+mod write_changes_loads;
 mod write_changes_model;
 mod write_evolution;
 mod write_modes;
