@@ -108,9 +108,9 @@ def test_replicating_into_a_file_database_carries_changes_and_deletes(sdk, shop,
     assert records and "price" in records[0]
 
 
-@pytest.mark.parametrize("server", ["MYSQL", "MARIADB"])
-def test_postgres_to_mysql_and_back_with_changes_between(sdk, shop, target, server):
-    url = urlsplit(os.environ[f"TIDEWAY_TEST_{server}_URL"])
+@pytest.mark.parametrize("kind", ["MYSQL", "MARIADB"])
+def test_postgres_to_mysql_and_back_with_changes_between(sdk, shop, target, kind):
+    url = urlsplit(os.environ[f"TIDEWAY_TEST_{kind}_URL"])
     there = {"hostname": url.hostname, "port": url.port, "account": url.username, "passwd": url.password}
     database = f"pairs_{uuid.uuid4().hex[:12]}"
     origin = syncs.connect(sdk, "postgresql", shop.configuration())

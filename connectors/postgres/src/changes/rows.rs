@@ -18,6 +18,9 @@ use crate::{
     types::{Cast, Reading},
 };
 
+/// The cells of a key, each with its place in the relation.
+type Key<'a> = Vec<(usize, Raw<'a>)>;
+
 /// Decodes the changes of one table for as long as it keeps its shape.
 pub struct TableRows {
     /// The shape that the cells below are of.
@@ -182,11 +185,7 @@ impl TableRows {
 
     /// Where an update of the key leaves values out that a new row needs: the key, and the
     /// places of the values.
-    pub fn gaps<'a>(
-        &self,
-        old: Option<Tuple<'a>>,
-        new: Tuple<'a>,
-    ) -> Option<(Vec<(usize, Raw<'a>)>, Vec<Gap>)> {
+    pub fn gaps<'a>(&self, old: Option<Tuple<'a>>, new: Tuple<'a>) -> Option<(Key<'a>, Vec<Gap>)> {
         let old: Vec<Cell<'a>> = old?.cells().collect();
         let new = whole(&old, new);
         let gaps = new.iter().zip(&self.targets).enumerate();

@@ -1,6 +1,6 @@
 //! Changes among staged rows: what each of them does, and what it keeps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, cast::AsArray, types::Int16Type};
 use arrow_select::zip::zip;
@@ -37,12 +37,14 @@ pub struct Masked(HashMap<usize, Vec<u64>>);
 
 impl Masked {
     fn of(&mut self, staged: &Staged, mask: usize, rows: &RecordBatch, row: usize) -> Result<u64> {
-        if !self.0.contains_key(&mask) {
-            let known = staged.masks.get(mask).ok_or_else(bug)?;
-            self.0.insert(mask, known.hashes.rows(rows)?);
-        }
-        let hashes = self.0.get(&mask).and_then(|hashes| hashes.get(row));
-        hashes.copied().ok_or_else(bug)
+        let hashes = match self.0.entry(mask) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(new) => {
+                let known = staged.masks.get(mask).ok_or_else(bug)?;
+                new.insert(known.hashes.rows(rows)?)
+            }
+        };
+        hashes.get(row).copied().ok_or_else(bug)
     }
 }
 
