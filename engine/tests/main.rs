@@ -324,7 +324,8 @@ async fn rows_pass_undecoded_where_both_sides_agree_and_nothing_is_to_be_done_to
 
 #[tokio::test]
 async fn rows_do_not_pass_undecoded_where_something_is_to_be_done_to_them() {
-    let shaped: [(&str, WriteMode, fn(&mut SyncSpec)); 4] = [
+    type Shaping = fn(&mut SyncSpec);
+    let shaped: [(&str, WriteMode, Shaping); 4] = [
         ("a filter", WriteMode::Snapshot, |spec| {
             spec.tables[0].filters = vec![FilterSpec {
                 field_id: "t".into(),
