@@ -138,7 +138,6 @@ def test_an_outcome_is_replayed_by_either(pair):
     assert "idempotency-replayed" not in first.headers and again.headers["idempotency-replayed"] == "true"
 
 
-@pytest.mark.skip(reason="known failure, see docs/status.md")
 def test_without_its_database_a_server_says_when_to_come_back(pair, metadata):
     try:
         metadata.administer(f"alter database {metadata.name} with allow_connections false")
