@@ -37,9 +37,11 @@ def both_up(pair):
 
 
 def slow_sync(sdk, source, target):
-    """A sync that runs for some seconds."""
-    source.execute(f"create table slow as select n as id, repeat('x', 300) as text from generate_series(1, {ROWS}) n")
-    source.execute("alter table slow add primary key (id)")
+    """A sync that runs for some six seconds however quick the machine is: the source sleeps between its rows."""
+    source.execute(
+        "create view slow as select n as id, repeat('x', 300) as text "
+        f"from generate_series(1, {ROWS}) n where n % 1000 <> 0 or pg_sleep(0.015) is not null"
+    )
     connections = [syncs.connect(sdk, "postgresql", one.configuration()) for one in (source, target)]
     return syncs.make(sdk, *connections)
 
