@@ -39,6 +39,10 @@ def test_no_row_is_lost_or_doubled(servers, source, target, mode):
     sdk = server.sdk()
     connections = [syncs.connect(sdk, "postgresql", one.configuration()) for one in (source, target)]
     sync = syncs.make(sdk, *connections, {"schema": "copy"}, mode=mode)
+    begun = time.monotonic()
+    syncs.run_well(sdk, sync)
+    # The moments of the kills are spread over what a run takes on this machine.
+    takes, amid = time.monotonic() - begun, 0
     for number in range(ROUNDS):
         if mode == "append":
             # Each run appends everything once more: a fresh schema keeps the comparison simple.
@@ -46,14 +50,17 @@ def test_no_row_is_lost_or_doubled(servers, source, target, mode):
         source.execute(f"update a set amount = amount + 1 where id % 7 = {number % 7}")
         source.execute(f"delete from b where y % 1000 = {number}") if mode != "append" else None
         execution = sdk.bulk_sync.start(id=sync).data.id
-        time.sleep(random.uniform(0.0, 1.2))
+        time.sleep(random.uniform(0.0, takes))
         server.kill()
         server.start()
+        amid += sdk.bulk_sync.executions.get(id=sync, exec_id=execution).data.completed_at is None
         ended = syncs.wait(sdk, sync, execution, timeout=90)
         assert ended.status == "completed", (number, ended.status, ended.status_message)
         alive = "" if mode != "replicate" else " where _polytomic_deleted_at is null"
         assert rows(source, "a", "id, name, amount") == rows(target, f"copy.a{alive}", "id, name, amount"), number
         assert rows(source, "b", "x, y, payload") == rows(target, f"copy.b{alive}", "x, y, payload"), number
+    print(f"{amid} of {ROUNDS} kills fell in the middle of a run of {takes:.2f} s")
+    assert amid >= ROUNDS // 4, (amid, takes)
     until(lambda: not staged(target), "the staging tables to be gone", timeout=10)
 
 
