@@ -90,8 +90,9 @@ venv="$(scripts/install/python.sh)"
 TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
 # One after the other, before the servers start side by side: apt takes no two at once.
 for program in postgres mariadb mysql s3; do scripts/install/"$program".sh >/dev/null; done
-export TIDEWAY_DUCKDB_LIBRARY TIDEWAY_BIN="$CARGO_TARGET_DIR/debug/tideway"
-export PATH="$venv/bin:$PATH:$TOOLS/bin"
+TIDEWAY_TEST_FAKETIME="$(scripts/install/faketime.sh)"
+export TIDEWAY_TEST_FAKETIME TIDEWAY_DUCKDB_LIBRARY TIDEWAY_BIN="$CARGO_TARGET_DIR/debug/tideway"
+export PATH="$venv/bin:$PATH:$TOOLS/bin" PYTHONPATH="$ROOT/tests:$ROOT/tests/python"
 start_servers
 
 if [ $# -gt 0 ]; then

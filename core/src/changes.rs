@@ -7,7 +7,7 @@
 //! position of its own: what the destination has made durable for it. The source may
 //! forget what lies before the lowest of them (invariant 1), and is told so by `confirm`.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -63,6 +63,10 @@ pub struct Attached {
     /// The place in the log was made just now, or had been lost and was made anew (with
     /// the reason): tables whose position is older have a gap and need a new snapshot.
     pub fresh: Option<String>,
+    /// Where others could take a table out of what the log is read for and put it back,
+    /// without a word in the log: what its membership is known by now. Where it was another
+    /// when the table was read, the table has a gap.
+    pub marks: HashMap<TableId, String>,
     /// Tables that cannot be streamed as they are, each with what to do about it.
     pub refused: Vec<(TableId, crate::Error)>,
 }
@@ -115,6 +119,12 @@ pub trait Changes: Send + Sync {
     /// # Errors
     /// `Config` or `Permission` where the server is not set up for it, with what to do.
     async fn attach(&self, stream: &Stream) -> Result<Attached>;
+
+    /// Names the stream's place in the log among all there are: where the server is, and what
+    /// is made there. Settings that change it leave the old place behind, to be released.
+    fn place(&self, stream: &Stream) -> Result<String> {
+        Ok(stream.id.clone())
+    }
 
     /// A snapshot with exactly its position in the stream, to read tables that have none.
     /// Ends when it is dropped; a run that lost it takes another one.

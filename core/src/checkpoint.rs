@@ -97,6 +97,10 @@ pub struct Checkpoint {
     /// the table has been read anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shape: Vec<String>,
+    /// What the table's membership in the stream was known by when it was read
+    /// ([`crate::changes::Attached::marks`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     pub progress: Option<Progress>,
     /// The last load that finished; a destination that has seen it does nothing twice.
     pub finished_load: Option<String>,
@@ -109,6 +113,7 @@ impl Default for Checkpoint {
             cursor: None,
             stream: None,
             shape: Vec::new(),
+            mark: None,
             progress: None,
             finished_load: None,
         }

@@ -128,6 +128,23 @@ pub trait Destination: Send + Sync {
     /// Brings the target's columns up to date (adding, widening; never dropping)
     /// and opens the staging place.
     async fn begin(&self, load: Load) -> Result<Box<dyn TableLoad>>;
+
+    /// Removes what an earlier attempt staged under the load's id, and tells whether it had
+    /// finished: then nothing of it is undone. That attempt may not know that it is over, and
+    /// be in its last step: either it finishes and is seen to, or it cannot finish any more.
+    async fn withdraw(&self, load: Load) -> Result<bool> {
+        let load = self
+            .begin(Load {
+                resume: true,
+                ..load
+            })
+            .await?;
+        match load.finished() {
+            true => load.finish().await.map(drop)?,
+            false => load.abandon().await?,
+        }
+        Ok(load.finished())
+    }
 }
 
 #[async_trait]

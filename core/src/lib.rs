@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod connector;
 pub mod destination;
 pub mod error;
+pub mod failpoint;
 pub mod form;
 pub mod naming;
 pub mod operations;

@@ -11,7 +11,8 @@ use tideway_core::{
     Checkpoint, Cursor, Error, Kind, Part, Result, Retry, WriteMode,
     capability::Replay,
     checkpoint::Progress,
-    destination::{Load, Outcome, TableLoad},
+    destination::{Destination, Load, Outcome, TableLoad},
+    failpoint,
     payload::Format,
     source::{Read, Snapshot, Tracking},
 };
@@ -27,6 +28,7 @@ use crate::{
     run::RunCx,
     shape::Shaper,
     snapshots::View,
+    stream::recover,
 };
 
 /// Rows that a test run reads per table.
@@ -46,8 +48,8 @@ pub fn load_stem(execution_id: &str, schema_id: &str) -> String {
 fn load_ids(cx: &RunCx, plan: &TablePlan) -> (String, String) {
     let stem = load_stem(&cx.spec.execution_id, &plan.schema_id);
     let fence = cx.spec.fence;
-    let id = match plan.stream {
-        Some(Streaming { again }) if again > 0 => format!("{stem}{fence:x}r{again:x}"),
+    let id = match &plan.stream {
+        Some(Streaming { again, .. }) if *again > 0 => format!("{stem}{fence:x}r{again:x}"),
         _ => format!("{stem}{fence:x}"),
     };
     (stem, id)
@@ -98,7 +100,7 @@ pub async fn load_table(
         meter.reset();
         views.renew(generation).await;
         if error.kind == Kind::Drift {
-            let stream = plan.stream;
+            let stream = plan.stream.clone();
             plan = cx.replan(&plan.schema_id).await?;
             plan.stream = stream;
         }
@@ -114,7 +116,14 @@ async fn attempt_table(
     cancel: &CancellationToken,
 ) -> Result<Outcome> {
     let (stem, id) = load_ids(cx, plan);
-    let checkpoint = cx.ledger.load(&plan.schema_id).await?;
+    let mut checkpoint = cx.ledger.load(&plan.schema_id).await?;
+    // What another execution left, which failed or was canceled, is settled before it is
+    // forgotten: it may have put rows in place without hearing of it.
+    if let Some(progress) = &checkpoint.progress
+        && !progress.load_id.starts_with(&stem)
+    {
+        recover(cx, plan, &mut checkpoint).await?;
+    }
     // Whether a streamed table is to be read at all was decided before.
     if plan.stream.is_none()
         && checkpoint
@@ -136,30 +145,33 @@ async fn attempt_table(
         .progress
         .as_ref()
         .map(|progress| progress.load_id.clone());
-    let earlier = earlier.filter(|load| load.starts_with(&stem));
     let mut kept = Kept {
         cx,
         schema_id: &plan.schema_id,
         id,
         checkpoint,
     };
-    let resume = earlier.is_some() && kept.resumable(plan);
+    let resume = kept.resumable(plan);
+    // Of a worker that lost its lease, and may not know it.
     if let Some(earlier) = earlier.filter(|earlier| *earlier != kept.id) {
-        if resume {
-            kept.id = earlier;
-        } else {
-            let load = begin(cx, plan, &earlier, cursor.is_none(), true).await?;
-            if load.finished() {
-                return finished_before(load.as_ref(), &mut kept).await;
-            }
-            load.abandon().await?;
+        // Invariant 5: not that of a worker who has taken over from this one.
+        kept.write_down().await?;
+        if withdraw(cx, plan, &earlier).await? {
+            kept.settle().await?;
+            return Ok(Outcome {
+                repeated: true,
+                ..Outcome::default()
+            });
         }
     }
     kept.announce().await?;
-    if plan.stream.is_some() {
+    failpoint::reach("load.announced");
+    if let Some(streaming) = &plan.stream {
         kept.checkpoint.shape = plan.shape();
+        kept.checkpoint.mark.clone_from(&streaming.mark);
     }
     let load = begin(cx, plan, &kept.id, cursor.is_none(), resume).await?;
+    failpoint::reach("load.begun");
     for change in load.schema_changes() {
         cx.observer
             .log(Level::Info, &plan.schema_id, change.0.clone(), json!({}));
@@ -181,8 +193,9 @@ async fn attempt_table(
     .await;
     let Err(error) = &filled else { return filled };
     let goes_on = kept.resumable(plan) && error.retry() != Retry::Never;
-    if !goes_on && error.kind != Kind::Fenced {
-        // Cleaning up may fail for the same reason; the first error counts.
+    if !goes_on {
+        // It carries this lease's fence: another worker can only have withdrawn it. Cleaning
+        // up may fail for the same reason; the first error counts.
         if let Err(second) = load.abandon().await {
             tracing::warn!(table = plan.schema_id, error = %second, "staging not removed");
         }
@@ -190,30 +203,39 @@ async fn attempt_table(
     filled
 }
 
-pub async fn begin(
+async fn begin(
     cx: &RunCx,
     plan: &TablePlan,
     id: &str,
     complete: bool,
     resume: bool,
 ) -> Result<Box<dyn TableLoad>> {
-    let destination = cx
-        .spec
-        .destination
-        .roles()
-        .need_destination(&cx.spec.destination_type)?;
-    destination
-        .begin(Load {
-            id: id.to_owned(),
-            target: plan.target.clone(),
-            write: plan.write(complete),
-            disposition: plan.disposition,
-            record_timestamps: cx.spec.record_timestamps,
-            truncate_existing: plan.truncate_existing,
-            resume,
-            options: cx.spec.destination_options.clone(),
-        })
-        .await
+    let begun = destination(cx)?.begin(load_of(cx, plan, id, complete, resume));
+    begun.await
+}
+
+/// Removes what an earlier attempt staged; tells whether it had taken effect.
+pub async fn withdraw(cx: &RunCx, plan: &TablePlan, id: &str) -> Result<bool> {
+    let load = load_of(cx, plan, id, true, true);
+    destination(cx)?.withdraw(load).await
+}
+
+fn destination(cx: &RunCx) -> Result<&dyn Destination> {
+    let roles = cx.spec.destination.roles();
+    roles.need_destination(&cx.spec.destination_type)
+}
+
+fn load_of(cx: &RunCx, plan: &TablePlan, id: &str, complete: bool, resume: bool) -> Load {
+    Load {
+        id: id.to_owned(),
+        target: plan.target.clone(),
+        write: plan.write(complete),
+        disposition: plan.disposition,
+        record_timestamps: cx.spec.record_timestamps,
+        truncate_existing: plan.truncate_existing,
+        resume,
+        options: cx.spec.destination_options.clone(),
+    }
 }
 
 /// An earlier attempt died between the destination's last step and the checkpoint.
@@ -273,6 +295,7 @@ async fn fill(
         .collect();
     kept.checkpoint.progress = Some(progress);
     kept.save().await?;
+    failpoint::reach("load.planned");
 
     let passing = match boundary.is_none() && !cx.spec.test && plan.keeps_rows_as_they_are() {
         true => agreed_format(snapshot.as_ref(), &read, load).await?,
@@ -328,8 +351,11 @@ async fn fill(
     }
     cx.observer
         .table(&plan.schema_id, &plan.target.name, TableState::Processing);
+    failpoint::reach("load.filled");
     let outcome = load.finish().await?;
+    failpoint::reach("load.finished");
     kept.settle().await?;
+    failpoint::reach("load.settled");
     let told = outcome.notes.iter();
     let told = told.map(|note| ((note.column.clone(), note.what.clone()), note.rows));
     report_notes(cx, plan, &told.collect());
@@ -422,6 +448,7 @@ impl Kept<'_> {
     }
 
     pub async fn landed(&mut self, part: &Part) -> Result<()> {
+        failpoint::reach("load.landed");
         if let Some(progress) = &mut self.checkpoint.progress {
             progress.landed.insert(part.id.clone());
         }

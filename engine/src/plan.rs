@@ -166,10 +166,12 @@ pub struct TablePlan {
     pub remarks: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Streaming {
     /// How often the table was read anew within this run before.
     pub again: u32,
+    /// What the table's membership in the stream is known by now.
+    pub mark: Option<String>,
 }
 
 /// How the rows are written; whether a merge is complete shows with the cursor.

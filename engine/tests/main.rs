@@ -428,6 +428,33 @@ async fn crash_after(bench: &Bench, spec: SyncSpec, steps: usize) -> Option<Repo
     None
 }
 
+#[tokio::test]
+async fn what_a_dead_execution_put_in_place_is_known_to_the_next_one() {
+    let (mut dead, mut counted) = (0, 0);
+    for steps in 1..80 {
+        let bench = Bench::new(Replay::Snapshot);
+        bench.source.put("a", rows(40));
+        let spec = |execution: &str| {
+            let mut spec = bench.spec(execution, WriteMode::Append, &["a"]);
+            spec.tables[0].tracking_field = Some("t".into());
+            spec
+        };
+        if crash_after(&bench, spec("canceled"), steps).await.is_some() {
+            break;
+        }
+        dead += 1;
+        counted += usize::from(!bench.destination.rows("a").is_empty());
+        assert_eq!(bench.run(spec("next")).await.failed(), 0);
+        assert_eq!(
+            bench.destination.rows("a"),
+            as_read(&rows(40)),
+            "after {steps} steps"
+        );
+        assert_eq!(bench.destination.staged(), 0, "after {steps} steps");
+    }
+    assert!(dead > 5 && counted > 0, "{dead} {counted}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

@@ -4,7 +4,8 @@ set -euo pipefail
 source "$(dirname "$0")/../env.sh"
 
 requirements="$ROOT/tests/python/requirements.txt"
-venv="$TOOLS/python"
+# One for each set of packages: clones that differ in it must not pull it from under each other.
+venv="$TOOLS/python-$(sha256sum < "$requirements" | head -c 12)"
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
   # Debian's python3 comes without venv.
   python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3 python3-venv

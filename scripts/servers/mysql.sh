@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A throwaway MySQL in a folder: `mysql.sh start DIR PORT`, `mysql.sh stop DIR`.
+# A throwaway MySQL in a folder: `mysql.sh start DIR PORT`, `mysql.sh stop DIR`. Stopping ends it as a
+# crash would; started again in the same folder, it goes on with its data.
 #
 # User tideway, password tideway, with all rights on 127.0.0.1. Its binary log holds whole rows
 # with GTIDs. It speaks TLS: DIR/ca.crt is the authority. The server's certificate names
@@ -46,7 +47,7 @@ SQL
     rm -f "$template.$$/auto.cnf"
     mv -T "$template.$$" "$template" 2>/dev/null || rm -rf "$template.$$"
   fi
-  cp -r "$template" data
+  [ -d data ] || cp -r "$template" data
   say "MySQL $version"
   (mysqld --datadir="$dir/data" --socket="$dir/socket" --pid-file="$dir/pid" --log-error="$dir/log" \
     --bind-address=127.0.0.1 --port="$port" --skip-name-resolve --max-connections=300 \

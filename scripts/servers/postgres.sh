@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # A throwaway PostgreSQL in a folder: `postgres.sh start DIR PORT`, `postgres.sh stop DIR`.
+# Stopping ends it as a crash would; started again in the same folder, it goes on with its data.
 #
 # Superuser tideway, password tideway (scram) on 127.0.0.1; without a password on the socket
 # in DIR. It speaks TLS: DIR/ca.crt is the authority. The server's certificate names
@@ -18,8 +19,23 @@ as_owner() {
 }
 
 start() {
-  local port="$1" fsync="${TIDEWAY_POSTGRES_FSYNC:-off}"
+  local port="$1"
   mkdir -p "$dir"
+  if [ -d "$dir/data" ]; then
+    run
+  else
+    make "$port"
+    run
+    "$bin/psql" -qX -h "$dir" -p "$port" -U tideway postgres -c 'create role tideway_cert login'
+  fi
+}
+
+run() {
+  as_owner "$bin/pg_ctl" start --silent --wait --pgdata data --log log || { cat "$dir/log" >&2; exit 1; }
+}
+
+make() {
+  local port="$1" fsync="${TIDEWAY_POSTGRES_FSYNC:-off}"
   cd "$dir"
   authority
   certificate server localhost subjectAltName=DNS:localhost
@@ -47,8 +63,6 @@ ssl_key_file = '$dir/server.key'
 CONF
   # The first line that matches wins.
   sed -i '1i hostssl all tideway_cert 127.0.0.1/32 cert' data/pg_hba.conf
-  as_owner "$bin/pg_ctl" start --silent --wait --pgdata data --log log || { cat log >&2; exit 1; }
-  "$bin/psql" -qX -h "$dir" -p "$port" -U tideway postgres -c 'create role tideway_cert login'
 }
 
 stop() {

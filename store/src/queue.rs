@@ -74,6 +74,11 @@ impl SchemaProgress {
     }
 }
 
+/// Nothing waits for longer than this, or than ten leases. What seems to was written before
+/// the clock was set back; whoever lives renews its lease by the new time at once, and fences
+/// see to the others.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 pub struct Queue<'a>(pub(crate) &'a Store);
 
 impl Queue<'_> {
@@ -90,10 +95,17 @@ impl Queue<'_> {
                    version = $4, updated_at = $3
                  WHERE id = (
                    SELECT id FROM executions
-                   WHERE completed_at IS NULL AND claimable_at <= {now}
+                   WHERE completed_at IS NULL
+                     AND (claimable_at <= {now} OR claimable_at > {now} + $5)
                    ORDER BY claimable_at LIMIT 1 {skip_locked})
                  RETURNING *",
-                values![worker, hold, clock::now(), env!("CARGO_PKG_VERSION")],
+                values![
+                    worker,
+                    hold,
+                    clock::now(),
+                    env!("CARGO_PKG_VERSION"),
+                    LONGEST_WAIT.max(hold.saturating_mul(10))
+                ],
             )
             .await?;
         let Some(row) = row else {

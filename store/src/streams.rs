@@ -12,13 +12,15 @@ use uuid::Uuid;
 
 use crate::{
     Configuration, Lease, Store, clock,
-    db::{Tx, values},
+    db::{Tx, Value, values},
     queue,
     row::Row,
     secrets,
 };
 
 const CONFIGURATION: &str = "stream";
+/// What seems to be put off for longer was so before the clock was set back.
+const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
 
 /// Where a stream stands, as its worker saw it last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -164,23 +166,48 @@ impl Streams<'_> {
         let until = now + TimeDelta::from_std(hold).unwrap_or(TimeDelta::MAX);
         let sql = format!(
             "UPDATE streams SET due_at = $1, attempts = attempts + 1 WHERE id IN (
-               SELECT id FROM streams WHERE due_at <= $2 AND {which}
+               SELECT id FROM streams WHERE (due_at <= $2 OR due_at > $4) AND {which}
                ORDER BY due_at LIMIT $3 {{skip_locked}})
              RETURNING id"
         );
+        let values = values![until, now, limit, now + LONGEST_WAIT];
         let mut due = Vec::new();
-        for row in self.0.db().all(&sql, values![until, now, limit]).await? {
-            let sql = format!(
-                "SELECT streams.*, {} FROM streams JOIN secrets
-                   ON secrets.record_id = streams.id AND secrets.purpose = '{CONFIGURATION}'
-                 WHERE streams.id = $1",
-                secrets::COLUMNS
-            );
-            if let Some(row) = self.0.db().maybe(&sql, values![row.id("id")?]).await? {
-                due.push(self.attachment_of(&row).await?);
-            }
+        for row in self.0.db().all(&sql, values).await? {
+            let which = "streams.id = $1";
+            due.extend(self.attachment(which, values![row.id("id")?]).await?);
         }
         Ok(due)
+    }
+
+    async fn attachment(&self, which: &str, values: Vec<Value>) -> Result<Option<Attachment>> {
+        let sql = format!(
+            "SELECT streams.*, {} FROM streams JOIN secrets
+               ON secrets.record_id = streams.id AND secrets.purpose = '{CONFIGURATION}'
+             WHERE {which}",
+            secrets::COLUMNS
+        );
+        match self.0.db().maybe(&sql, values).await? {
+            Some(row) => self.attachment_of(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The stream that the sync was attached to over this connection, as it was set up then.
+    pub async fn attached(&self, sync: Uuid, connection: Uuid) -> Result<Option<Attachment>> {
+        let which = "sync_id = $1 AND connection_id = $2";
+        self.attachment(which, values![sync, connection]).await
+    }
+
+    /// Another stream takes its place; it is left behind, to be removed.
+    pub async fn leave_behind(&self, lease: &Lease, id: Uuid) -> Result<()> {
+        let mut tx = self.0.db().begin().await?;
+        queue::guard(&mut tx, lease).await?;
+        // An id that no connection has: the place in the table is the next stream's.
+        let sql = "UPDATE streams SET connection_id = $2, wanted = FALSE, due_at = $3, attempts = 0
+                   WHERE id = $1";
+        tx.execute(sql, values![id, Uuid::now_v7(), clock::now()])
+            .await?;
+        tx.commit().await
     }
 
     /// It stays, and is looked at again when its connection is changed once more.

@@ -7,7 +7,7 @@ import pytest
 from database import Database
 from server import Server
 
-NEEDED = ["TIDEWAY_BIN", "TIDEWAY_DUCKDB_LIBRARY", "TIDEWAY_TEST_POSTGRES_URL", "TIDEWAY_TEST_MYSQL_URL", "TIDEWAY_TEST_MARIADB_URL", "TIDEWAY_TEST_S3_ENDPOINT"]
+NEEDED = ["TIDEWAY_BIN", "TIDEWAY_DUCKDB_LIBRARY", "TIDEWAY_TEST_POSTGRES_URL", "TIDEWAY_TEST_MYSQL_URL", "TIDEWAY_TEST_MARIADB_URL", "TIDEWAY_TEST_S3_ENDPOINT", "TIDEWAY_TEST_FAKETIME"]
 
 
 def pytest_configure(config):
@@ -35,7 +35,8 @@ def servers(tmp_path_factory):
     yield make
     for server in made:
         server.kill()
-    panics = [line for server in made for line in server.log().splitlines() if "panicked at" in line]
+    asked_for = "core/src/failpoint.rs"
+    panics = [line for server in made for line in server.log().splitlines() if "panicked at" in line and asked_for not in line]
     assert not panics, panics
 
 

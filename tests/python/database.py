@@ -1,4 +1,4 @@
-"""A PostgreSQL database of a test's own, on the server that scripts/test.sh starts."""
+"""A PostgreSQL database of a test's own, on the server that scripts/test.sh starts or another."""
 
 import os
 import uuid
@@ -8,8 +8,8 @@ import psycopg
 
 
 class Database:
-    def __init__(self):
-        self.server = os.environ["TIDEWAY_TEST_POSTGRES_URL"]
+    def __init__(self, server=None):
+        self.server = server or os.environ["TIDEWAY_TEST_POSTGRES_URL"]
         self.name = f"test_{uuid.uuid4().hex[:12]}"
         self.url = urlsplit(self.server)._replace(path=f"/{self.name}").geturl()
         self.administer(f"create database {self.name}")

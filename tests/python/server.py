@@ -51,15 +51,19 @@ class Server:
         self.process = None
 
     def start(self, timeout=30) -> "Server":
+        self.launch()
+        until(lambda: self.gone() or self.ready(), f"/readyz of {self.url}", timeout)
+        assert not self.gone(), f"the server ended with {self.process.returncode}:\n{self.log()}"
+        return self
+
+    def launch(self):
+        """Starts it without waiting for it."""
         listen = f"127.0.0.1:{self.port}"
         command = [os.environ["TIDEWAY_BIN"], "serve", "--data-dir", str(self.data_dir), "--listen", listen]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        until(lambda: self.gone() or self.ready(), f"/readyz of {self.url}", timeout)
-        assert not self.gone(), f"the server ended with {self.process.returncode}:\n{self.log()}"
-        return self
 
     def ready(self) -> bool:
         try:

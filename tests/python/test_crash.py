@@ -64,5 +64,21 @@ def test_no_row_is_lost_or_doubled(servers, source, target, mode):
     until(lambda: not staged(target), "the staging tables to be gone", timeout=10)
 
 
+def test_a_panic_ends_a_run_and_not_the_worker(servers, source, target):
+    """With one worker: if it were gone, nothing would run any more."""
+    source.execute("create table a (id bigint primary key); insert into a select generate_series(1, 100)")
+    server = servers(LEASE_SECONDS="2", WORKERS="1", FAILPOINTS="work.claimed=panic,work.ending=panic@2").start()
+    sdk = server.sdk()
+    connections = [syncs.connect(sdk, "postgresql", one.configuration()) for one in (source, target)]
+    sync = syncs.make(sdk, *connections, {"schema": "copy"}, mode="replicate")
+    first = syncs.run(sdk, sync)
+    assert first.status == "failed" and "panicked" in first.status_message, first
+    # The second one panics while its end is written down, and is taken up again.
+    execution = syncs.run_well(sdk, sync)
+    log = sdk.bulk_sync.executions.get_console_logs(sync_id=sync, execution_id=execution.id).data
+    assert any("taken up again" in entry.message for entry in log.entries), log
+    assert rows(source, "a", "id") == rows(target, "copy.a", "id")
+
+
 def staged(target):
     return target.execute("select table_name from information_schema.tables where table_name like '\\_tideway\\_stage%'")

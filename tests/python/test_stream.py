@@ -117,6 +117,55 @@ def test_switching_change_detection_off_removes_the_slot(sdk, source, target):
     assert equal(source, target, "a")
 
 
+def test_a_table_that_left_the_users_publication_for_a_while_is_read_anew(sdk, source, target):
+    fill(source, 100)
+    source.execute("create publication theirs for table a, b")
+    from_source = syncs.connect(sdk, "postgresql", source.configuration(change_detection=True, publication="theirs"))
+    to_target = syncs.connect(sdk, "postgresql", target.configuration())
+    configuration = {"schema": "copy", "advanced": {"hard_deletes": True}}
+    sync = syncs.make(sdk, from_source, to_target, configuration, mode="replicate")
+    run(sdk, sync)
+    source.execute("update a set v = v + 1 where id = 1")
+    counted = {schema.schema_: schema.record_count for schema in run(sdk, sync).schemas}
+    assert counted["public.a"] == 1, counted
+    source.execute("alter publication theirs drop table a")
+    source.execute("update a set v = 77 where id < 10; delete from a where id = 20")
+    source.execute("alter publication theirs add table a")
+    run(sdk, sync)
+    assert equal(source, target, "a") and equal(source, target, "b")
+    sdk.bulk_sync.delete(id=sync)
+    until(lambda: not slots(source), "the slot to be gone")
+    assert source.execute("select pubname from pg_publication") == [("theirs",)]
+
+
+def test_another_slot_leaves_none_behind(sdk, source, target):
+    fill(source, 10)
+    sync, connection = make(sdk, source, target)
+    run(sdk, sync)
+    (before,) = slots(source)
+    for name in ("mine", "mine_too"):
+        sdk.bulk_sync.update(
+            id=sync,
+            name=f"slot {name} {source.name}",
+            source_connection_id=connection,
+            destination_connection_id=sdk.bulk_sync.get(id=sync).data.destination_connection_id,
+            source_configuration={"replication_slot": f"{name}_{source.name}"},
+            destination_configuration={"schema": "copy", "advanced": {"hard_deletes": True}},
+            mode="replicate",
+            default_schedule={"frequency": "manual"},
+        )
+        source.execute("update a set v = v + 1; delete from b where y = 1")
+        run(sdk, sync)
+        until(lambda: slots(source) == [(f"{name}_{source.name}",)], "the slot of before to be gone")
+        assert source.execute("select count(*) from pg_publication") == [(1,)]
+        source.execute("update a set v = v + 1")
+        run(sdk, sync)
+        assert equal(source, target, "a") and equal(source, target, "b")
+    sdk.bulk_sync.delete(id=sync)
+    until(lambda: not slots(source), "the slot to be gone")
+    assert before and not source.execute("select pubname from pg_publication")
+
+
 def test_no_change_is_lost_or_undone_by_kills(servers, source, target):
     seed = int(os.environ.get("TIDEWAY_TEST_SEED", random.randrange(2**32)))
     print(f"seed {seed}")

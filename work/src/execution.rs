@@ -1,6 +1,7 @@
 //! One claimed execution, from its lease to its end.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -8,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use serde_json::json;
-use tideway_core::{Catalog, Connection, Error, Kind, Result, Table, naming::Normalize};
+use tideway_core::{Catalog, Connection, Error, Kind, Result, Table, failpoint, naming::Normalize};
 use tideway_engine::{
     Budget, Controls, FieldSpec, FilterSpec, Level, Observer, Report, Resync, RunMeter, SyncSpec,
     TableSpec,
@@ -18,6 +20,7 @@ use tideway_store::{
     BulkSync, Claim, Configuration, ExecutionStatus, FieldSelection, KeyField, NormalizeNames,
     ResyncMode, SelectiveMode, SyncSchema,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Work,
@@ -40,13 +43,14 @@ impl Work {
         ));
         let controls: Arc<Controls> = Arc::default();
         let lost = Arc::new(AtomicBool::new(false));
-        let beat = tokio::spawn(heartbeat(
+        // However this ends, a panic included, the lease is renewed no longer.
+        let beat = AbortOnDropHandle::new(tokio::spawn(heartbeat(
             self.clone(),
             claim.lease,
             controls.clone(),
             lost.clone(),
-        ));
-        let flush = tokio::spawn(flush(observer.clone()));
+        )));
+        let flush = AbortOnDropHandle::new(tokio::spawn(flush(observer.clone())));
         metrics::gauge!("tideway_executions_running").increment(1.0);
 
         if claim.execution.attempts > 1 {
@@ -54,12 +58,14 @@ impl Work {
             observer.log(Level::Warn, "", message, json!({}));
         }
         // A run that stops because the process does is not over.
+        let execution = self.execute(&claim, &observer, &meter, &controls);
         let result = tokio::select! {
-            result = self.execute(&claim, &observer, &meter, &controls) => Some(result),
+            result = AssertUnwindSafe(execution).catch_unwind() => Some(result.unwrap_or_else(|_| {
+                Err(Error::bug("the run panicked; the server's log says where"))
+            })),
             () = self.stop.cancelled() => None,
         };
-        beat.abort();
-        flush.abort();
+        drop((beat, flush));
         metrics::gauge!("tideway_executions_running").decrement(1.0);
         let ended = match result {
             _ if lost.load(Relaxed) => Err(Error::fenced("the lease was lost")),
@@ -78,6 +84,7 @@ impl Work {
         meter: &Arc<RunMeter>,
         controls: &Arc<Controls>,
     ) -> Result<Report> {
+        failpoint::reach("work.claimed");
         if claim.execution.cancel.execution {
             return Err(Error::cancelled());
         }
@@ -271,10 +278,12 @@ impl Work {
             rows = totals.rows_read,
             "execution ended"
         );
+        failpoint::reach("work.ending");
         self.store
             .queue()
             .finish(&claim.lease, status, message.as_deref())
             .await?;
+        failpoint::reach("work.ended");
         let streamed = matches!(&result, Ok(report) if report.stream.is_some());
         if streamed {
             metrics::counter!("tideway_stream_rows_total").increment(totals.rows_read);

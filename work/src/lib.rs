@@ -19,9 +19,14 @@ mod worker;
 use std::time::Duration;
 
 use tideway_store::{Retention, Store};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 pub use settings::WorkSettings;
+
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Handles a process needs to do the work.
 #[derive(Clone)]
@@ -45,12 +50,28 @@ impl Work {
     /// Starts the workers, the scheduler, the health checks and the clearing.
     pub fn start(&self) {
         for number in 0..self.settings.workers {
-            self.tasks.spawn(worker::run(self.clone(), number));
+            self.keep_up("worker", move |work| worker::run(work, number));
         }
-        self.tasks.spawn(scheduler::run(self.clone()));
-        self.tasks.spawn(health::run(self.clone()));
-        self.tasks.spawn(streams::run(self.clone()));
-        self.tasks.spawn(prune(self.clone()));
+        self.keep_up("scheduler", scheduler::run);
+        self.keep_up("health", health::run);
+        self.keep_up("streams", streams::run);
+        self.keep_up("prune", prune);
+    }
+
+    /// Begins anew what a panic has ended: nobody else would do this work.
+    fn keep_up<F>(&self, what: &'static str, run: impl Fn(Work) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let work = self.clone();
+        self.tasks.spawn(async move {
+            while let Err(error) = AbortOnDropHandle::new(tokio::spawn(run(work.clone()))).await {
+                tracing::error!(what, %error, "stopped, and begins anew");
+                if !work.pause(AFTER_PANIC).await {
+                    return;
+                }
+            }
+        });
     }
 
     /// Gives back what is being worked on, so that it goes on elsewhere or after the

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use tideway_core::{Error, Kind, Result, WriteMode, changes::Stream};
+use serde_json::Value;
+use tideway_core::{Connection, Error, Kind, Result, WriteMode, changes::Stream, failpoint};
 use tideway_engine::{Report, StreamSpec, TableSpec};
 use tideway_store::{Attachment, Claim, Frequency, SyncSchema, Trigger};
+use uuid::Uuid;
 
 use crate::{Work, adopt::policy, execution::Side};
 
 const TICK: Duration = Duration::from_secs(2);
 const AT_ONCE: u32 = 10;
-/// A removal that takes longer is taken for dead and may be tried by another process.
-const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Whether this run streams.
@@ -55,6 +55,7 @@ impl Work {
         }
         let connection = sync.source_connection_id;
         let options = &sync.settings.source_configuration;
+        self.leave_behind(claim, source).await?;
         self.store
             .streams()
             .attach(
@@ -65,6 +66,7 @@ impl Work {
                 options,
             )
             .await?;
+        failpoint::reach("work.attached");
         let mut others = Vec::new();
         for schema_id in self.store.checkpoints().streamed(sync.id).await? {
             let enabled = schemas
@@ -90,6 +92,36 @@ impl Work {
             follow_for,
             new_fields: policy(sync.settings.automatically_add_new_fields),
         }))
+    }
+
+    /// Sees to a stream that the settings of before have made in another place.
+    async fn leave_behind(&self, claim: &Claim, source: &Side) -> Result<()> {
+        let sync = &claim.sync;
+        let streams = self.store.streams();
+        let attached = streams.attached(sync.id, sync.source_connection_id).await?;
+        let options = &sync.settings.source_configuration;
+        let Some(earlier) = attached.filter(|earlier| {
+            earlier.options != *options
+                || earlier.configuration.expose() != source.configuration.expose()
+        }) else {
+            return Ok(());
+        };
+        let opened = self.open(&earlier.kind, earlier.configuration.expose(), "stream");
+        let Ok(link) = opened.await else {
+            // Its server is gone, or it is the same one with another password.
+            return Ok(());
+        };
+        let place = |link: &dyn Connection, options: &Value| {
+            let changes = link.roles().changes;
+            let stream = stream_of(sync.id, options);
+            changes.map(|changes| changes.place(&stream)).transpose()
+        };
+        let before = place(link.as_ref(), &earlier.options)?;
+        if before.is_some() && before != place(source.link.as_ref(), options)? {
+            tracing::info!(sync = %sync.id, "the change stream moves to another place");
+            streams.leave_behind(&claim.lease, earlier.id).await?;
+        }
+        Ok(())
     }
 
     /// The run was started by a schedule that goes on for ever.
@@ -122,7 +154,9 @@ pub async fn run(work: Work) {
 
 async fn tidy(work: &Work) -> Result<()> {
     let streams = work.store.streams();
-    for stream in streams.doubtful(AT_ONCE, LONGEST).await? {
+    // A removal that takes longer is taken for dead and may be tried by another process.
+    let longest = 2 * work.settings.lease;
+    for stream in streams.doubtful(AT_ONCE, longest).await? {
         match work.still_offered(&stream).await {
             Ok(true) => streams.keep(stream.id).await?,
             Ok(false) => {
@@ -136,10 +170,11 @@ async fn tidy(work: &Work) -> Result<()> {
             }
         }
     }
-    for stream in streams.unwanted(AT_ONCE, LONGEST).await? {
+    for stream in streams.unwanted(AT_ONCE, longest).await? {
         match work.release(&stream).await {
             Ok(()) => {
                 tracing::info!(sync = %stream.sync_id, "the change stream was removed at its source");
+                failpoint::reach("work.released");
                 streams.removed(stream.id).await?;
             }
             Err(error) => {
@@ -183,12 +218,17 @@ impl Work {
             .changes
             .ok_or_else(|| Error::bug("a stream's own settings offer no stream"))?;
         changes
-            .release(&Stream {
-                id: stream.sync_id.to_string(),
-                options: stream.options.clone(),
-                tables: Vec::new(),
-            })
+            .release(&stream_of(stream.sync_id, &stream.options))
             .await
+    }
+}
+
+/// The stream without its tables, as which it is named and removed.
+fn stream_of(sync: Uuid, options: &Value) -> Stream {
+    Stream {
+        id: sync.to_string(),
+        options: options.clone(),
+        tables: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::rig::{
 
 on_both!(
     each_write_and_disposition_has_its_exact_outcome,
+    a_connection_without_a_database_merges_into_any,
     a_vanished_row_is_marked_once_and_cleared_when_its_key_comes_back,
     a_part_that_has_landed_does_not_land_again,
     a_load_that_has_finished_changes_nothing,
@@ -71,6 +72,33 @@ async fn each_write_and_disposition_has_its_exact_outcome(server: Server) {
                 rig.run("DROP TABLE people").await;
             }
         }
+    }
+    rig.drop().await;
+}
+
+async fn a_connection_without_a_database_merges_into_any(server: Server) {
+    let rig = Rig::new(server).await;
+    let rig = Rig {
+        connection: server.connect(serde_json::json!({})).await.unwrap(),
+        ..rig
+    };
+    for write in [HARD, SOFT] {
+        let load = || {
+            let mut load = people(write);
+            load.target.namespace = Some(rig.database.clone());
+            load
+        };
+        assert_eq!(
+            rig.load(load(), rows(&BEFORE)).await,
+            rig.did(3, 0, 0, 0),
+            "{write:?}"
+        );
+        assert_eq!(
+            rig.load(load(), rows(&AFTER)).await,
+            rig.did(1, 1, 1, 1),
+            "{write:?}"
+        );
+        rig.run("DROP TABLE people").await;
     }
     rig.drop().await;
 }

@@ -94,6 +94,30 @@ async fn a_planned_table_cannot_be_dropped_until_the_snapshot_is_let_go() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_table_of_the_snapshot_does_not_block_its_reading_for_ever() {
+    let rig = Arc::new(Rig::new().await);
+    rig.run("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g")
+        .await;
+    let read = request(&rig.table("public.t").await);
+    let snapshot = rig.snapshot().await;
+    snapshot.plan(&read).await.unwrap();
+    let emptied = tokio::spawn({
+        let rig = rig.clone();
+        async move { rig.attempt("TRUNCATE t").await }
+    });
+    let waiting = "SELECT 1 FROM pg_locks WHERE relation = 't'::regclass AND NOT granted";
+    while rig.rows(waiting).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let error = read_all(&snapshot, read.clone()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Timeout, "{error}");
+    drop(snapshot);
+    emptied.await.unwrap().unwrap();
+    let (_, batches) = read_all(&rig.snapshot().await, read).await.unwrap();
+    assert!(numbers(&batches, "id").is_empty());
+}
+
+#[tokio::test]
 async fn a_table_that_fails_to_plan_does_not_spoil_the_snapshot_for_others() {
     let rig = Rig::new().await;
     rig.run("CREATE TABLE good AS SELECT 1 AS id; CREATE TABLE bad AS SELECT 1 AS id; CREATE VIEW broken AS SELECT 1 / (id - 1) AS x FROM good").await;

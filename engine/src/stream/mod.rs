@@ -31,6 +31,7 @@ use crate::{
 
 use session::Session;
 use unit::UnitId;
+pub(crate) use unit::recover;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 

@@ -9,6 +9,7 @@ use tideway_core::{
     Checkpoint, Error, Kind, Position, Result,
     changes::{Follow, Followed as FollowedTable},
     destination::{Disposition, Outcome},
+    failpoint,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     load::{load_stem, load_table},
     observe::{Level, StreamState},
-    plan::{FieldSpec, PlannedWrite, Streaming, TablePlan, plan},
+    plan::{FieldSpec, PlannedWrite, TablePlan, plan},
 };
 
 pub struct Session<'a> {
@@ -54,7 +55,9 @@ impl<'a> Session<'a> {
         let (mut again, mut read) = (false, 0);
         let result = match self.prepare().await {
             Ok(anew) => {
+                failpoint::reach("stream.prepared");
                 read = self.read_anew(anew).await;
+                failpoint::reach("stream.read");
                 self.follow(&mut again).await
             }
             Err(error) => Err(error),
@@ -88,6 +91,12 @@ impl<'a> Session<'a> {
             Ok(attached.fresh.is_some()
                 || changes.compare(position, &attached.position) == Ordering::Less)
         };
+        for member in self.streams.members.values_mut() {
+            if let Some(attached) = &attached {
+                let mark = attached.marks.get(&member.plan.table.id).cloned();
+                member.plan.stream.get_or_insert_default().mark = mark;
+            }
+        }
         let mut anew = BTreeSet::new();
         for schema_id in self.streams.members.keys().cloned().collect::<Vec<_>>() {
             let mut checkpoint = match self.recovered(&schema_id).await {
@@ -99,7 +108,7 @@ impl<'a> Session<'a> {
                 }
             };
             if let Some(position) = &checkpoint.stream {
-                let gap = lost(self.streams, position)?;
+                let gap = lost(self.streams, position)? || self.left(&schema_id, &checkpoint);
                 let grown = self.grown(&schema_id, &checkpoint);
                 if !gap && !grown && !self.asked_anew(&schema_id, &checkpoint) {
                     continue;
@@ -145,6 +154,13 @@ impl<'a> Session<'a> {
         let stem = load_stem(&spec.execution_id, schema_id);
         let done = checkpoint.finished_load.as_ref();
         spec.resync.is_some() && !done.is_some_and(|load| load.starts_with(&stem))
+    }
+
+    /// The table may have been out of the stream for a while.
+    fn left(&self, schema_id: &str, checkpoint: &Checkpoint) -> bool {
+        let member = self.streams.members.get(schema_id);
+        let mark = member.and_then(|member| member.plan.stream.as_ref()?.mark.as_ref());
+        mark.is_some() && mark != checkpoint.mark.as_ref()
     }
 
     /// More is chosen of the table than was when it was read: the rows that have not changed
@@ -207,8 +223,7 @@ impl<'a> Session<'a> {
             match result {
                 Ok(outcome) => {
                     unit::add(&mut member.outcome, &outcome);
-                    let again = member.plan.stream.map_or(0, |streaming| streaming.again);
-                    member.plan.stream = Some(Streaming { again: again + 1 });
+                    member.plan.stream.get_or_insert_default().again += 1;
                     member.plan.disposition = Disposition::Retain;
                     read += 1;
                 }
@@ -370,7 +385,7 @@ impl<'a> Session<'a> {
             return Err(Error::config(format!("{schema_id} has lost its key"))
                 .hint("start the sync again: the table is then read as a whole"));
         }
-        let stream = member.plan.stream;
+        let stream = member.plan.stream.clone();
         member.plan = TablePlan {
             stream,
             disposition: Disposition::Retain,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tideway_core::{Batch, Checkpoint, Error, Kind, Note, Position, Result, destination::Outcome};
+use tideway_core::{Batch, Checkpoint, Error, Note, Position, Result, destination::Outcome};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{Instant, sleep_until, timeout},
@@ -128,11 +128,11 @@ impl Streamed {
             result = self.follow(&mut told) => result,
         };
         self.gathered.clear();
-        let fenced = matches!(&result, Err(error) if error.kind == Kind::Fenced);
         let next = self.unit.id.next();
         let unit = std::mem::replace(&mut self.unit, Unit::new(next.clone()));
-        // Another worker may be at it: a fenced one touches nothing any more.
-        if !fenced && self.finishing.is_none() {
+        // It carries this lease's fence: another worker can only have withdrawn it. What is
+        // being put in place is for whoever comes next to look into.
+        if self.finishing.is_none() {
             match timeout(CLEAR_WITHIN, unit.abandon()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

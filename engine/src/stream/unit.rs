@@ -14,6 +14,7 @@ use tideway_core::{
     Batch, Checkpoint, Error, Position, Result, Retry,
     checkpoint::Progress,
     destination::{Accepted, Disposition, Lane, Load, Outcome, TableLoad, Write},
+    failpoint,
 };
 
 use crate::{
@@ -185,6 +186,7 @@ impl Unit {
             (self.load, self.lane) = (None, None);
         };
         self.parts.insert(part);
+        failpoint::reach("unit.staged");
         Ok(accepted)
     }
 
@@ -289,6 +291,7 @@ pub async fn finish(
     checkpoint.stream = Some(through);
     checkpoint.progress = Some(announced(&unit.id.next()));
     cx.ledger.save(&plan.schema_id, &checkpoint).await?;
+    failpoint::reach("unit.settled");
     Ok((checkpoint, outcome))
 }
 
@@ -307,20 +310,27 @@ async fn put(
         ..announced(id)
     });
     cx.ledger.save(&plan.schema_id, checkpoint).await?;
+    failpoint::reach("unit.known");
     let mut attempt = 0;
     let outcome = loop {
         attempt += 1;
+        if attempt > 1 {
+            // Whoever took over has withdrawn it: nothing is to be staged under its id again.
+            cx.ledger.save(&plan.schema_id, checkpoint).await?;
+        }
         match try_put(cx, plan, id, load.take(), parts).await {
             Ok(outcome) => break outcome,
             Err(error) => pause(cx, plan, attempt, error).await?,
         }
     };
+    failpoint::reach("unit.put");
     // Invariant 1: durable now. Whoever calls writes it down.
     checkpoint.stream = Some(through);
     checkpoint.finished_load = Some(id.to_string());
     if id.purpose == Purpose::Truncate {
         checkpoint.progress = Some(announced(&id.with(Purpose::Changes)));
         cx.ledger.save(&plan.schema_id, checkpoint).await?;
+        failpoint::reach("unit.emptied");
     }
     Ok(outcome)
 }
@@ -379,22 +389,22 @@ pub fn add(sum: &mut Outcome, more: &Outcome) {
     }
 }
 
-/// Settles what an earlier attempt, or an earlier run, left unfinished: what it had put in
-/// place counts, what it had only staged is thrown away.
+/// Settles what an earlier attempt, or an earlier run, left unfinished, whether it streamed
+/// the table or read it: what it had put in place counts, what it had only staged is thrown
+/// away.
 pub async fn recover(cx: &RunCx, plan: &TablePlan, checkpoint: &mut Checkpoint) -> Result<()> {
     let Some(progress) = checkpoint.progress.clone() else {
         return Ok(());
     };
+    // Invariant 5: nothing of a worker who has taken over from this one.
+    cx.ledger.save(&plan.schema_id, checkpoint).await?;
     let unit = UnitId::parse(&progress.load_id);
-    let load = match &unit {
-        Some(id) => begin(cx, plan, id, true).await?,
-        None => load::begin(cx, plan, &progress.load_id, true, true).await?,
-    };
-    if load.finished() && progress.stream.is_some() {
+    if load::withdraw(cx, plan, &progress.load_id).await? {
         checkpoint.stream = progress.stream;
+        if unit.is_none() {
+            checkpoint.cursor = progress.cursor;
+        }
         checkpoint.finished_load = Some(progress.load_id);
-    } else {
-        load.abandon().await?;
     }
     // While a unit is put in place, the next one is being filled.
     let mut others = Vec::new();
@@ -405,7 +415,7 @@ pub async fn recover(cx: &RunCx, plan: &TablePlan, checkpoint: &mut Checkpoint) 
         }
     }
     for other in others {
-        begin(cx, plan, &other, true).await?.abandon().await?;
+        load::withdraw(cx, plan, &other.to_string()).await?;
     }
     checkpoint.progress = None;
     cx.ledger.save(&plan.schema_id, checkpoint).await

@@ -12,6 +12,7 @@ use serde_json::json;
 use tideway_core::{
     Position, Result,
     changes::{Lag, Stream},
+    failpoint,
 };
 
 use super::positions::Positions;
@@ -97,7 +98,9 @@ impl Watch {
         // Positions come from checkpoints that were saved: the destination has it all
         // (invariant 1).
         if confirmed.is_none_or(|confirmed| !at_least(&confirmed, &lowest)) {
+            failpoint::reach("stream.confirming");
             changes.confirm(&self.stream, &lowest).await?;
+            failpoint::reach("stream.confirmed");
             self.seen().confirmed = Some(lowest.clone());
         }
         let lag = changes.lag(&self.stream, &lowest).await?;

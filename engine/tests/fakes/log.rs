@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -196,6 +196,7 @@ impl Changes for FakeSource {
         Ok(Attached {
             position: position(place),
             fresh,
+            marks: HashMap::new(),
             refused: stream
                 .tables
                 .iter()

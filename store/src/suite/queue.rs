@@ -13,6 +13,7 @@ both![
     a_claim_gives_what_is_to_be_run_and_nobody_gets_it_twice,
     an_expired_lease_goes_to_another_worker_with_a_higher_fence,
     a_heartbeat_keeps_the_lease,
+    a_clock_that_was_set_back_keeps_nobody_waiting,
     every_write_of_a_worker_that_was_cut_off_is_refused,
     every_write_after_the_end_is_refused,
     a_released_execution_is_claimed_after_its_pause,
@@ -457,6 +458,25 @@ async fn a_checkpoint_of_a_newer_release_is_not_misread(site: &Site) {
         kind(checkpoints.load(shop.sync.id, "public.orders").await),
         Kind::Config
     );
+}
+
+async fn a_clock_that_was_set_back_keeps_nobody_waiting(site: &Site) {
+    let shop = site.with_shop().await;
+    queued(&shop).await;
+    let first = claimed(&shop.store, LONG).await;
+    assert!(
+        shop.store
+            .queue()
+            .claim("other", LONG)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // A day: more than any lease lasts.
+    let later = "UPDATE executions SET claimable_at = claimable_at + 86400000000";
+    tamper(&shop.store, later).await;
+    let second = claimed(&shop.store, LONG).await;
+    assert!(second.lease.fence > first.lease.fence);
 }
 
 async fn waiting_workers_wake_when_work_is_queued(site: &Site) {

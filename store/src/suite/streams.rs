@@ -11,6 +11,7 @@ both![
     a_stream_outlives_its_sync_until_it_is_removed,
     a_sync_that_reads_from_elsewhere_leaves_its_stream_behind,
     a_changed_connection_puts_its_streams_in_doubt,
+    a_stream_that_moves_leaves_the_old_one_to_be_removed,
     other_ends_drop_what_was_remembered_and_cut_the_worker_off,
 ];
 
@@ -157,6 +158,30 @@ async fn a_changed_connection_puts_its_streams_in_doubt(site: &Site) {
     streams.keep(doubtful[0].id).await.unwrap();
     assert!(streams.doubtful(10, HOLD).await.unwrap().is_empty());
     assert!(streams.unwanted(10, HOLD).await.unwrap().is_empty());
+}
+
+async fn a_stream_that_moves_leaves_the_old_one_to_be_removed(site: &Site) {
+    let shop = site.with_shop().await;
+    let lease = attached(&shop).await;
+    let streams = shop.store.streams();
+    let before = streams
+        .attached(shop.sync.id, shop.source.id)
+        .await
+        .unwrap();
+    let before = before.unwrap();
+    streams.leave_behind(&lease, before.id).await.unwrap();
+    let now = streams.attached(shop.sync.id, shop.source.id).await;
+    assert_eq!(now.unwrap(), None);
+    let configuration = Configuration::new(json!({}));
+    let (source, options) = (shop.source.id, json!({ "replication_slot": "other" }));
+    let attach = streams.attach(&lease, source, "postgresql", &configuration, &options);
+    attach.await.unwrap();
+    let unwanted = streams.unwanted(10, HOLD).await.unwrap();
+    let [left] = unwanted.as_slice() else {
+        panic!("{unwanted:?}")
+    };
+    assert_eq!((left.id, &left.options), (before.id, &before.options));
+    assert_eq!(left.configuration, before.configuration);
 }
 
 async fn other_ends_drop_what_was_remembered_and_cut_the_worker_off(site: &Site) {

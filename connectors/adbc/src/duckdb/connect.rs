@@ -175,4 +175,9 @@ impl Destination for DuckDbConnection {
         let file = self.file(Absent::Create).await?;
         Ok(Box::new(write::begin(file, load).await?))
     }
+
+    async fn withdraw(&self, load: Load) -> Result<bool> {
+        let file = self.file(Absent::Create).await?;
+        write::withdraw(file, load).await
+    }
 }

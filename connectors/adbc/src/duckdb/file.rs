@@ -283,8 +283,13 @@ fn create(driver: &mut ManagedDriver, access: &Access) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    drop(database(driver, access, &fresh, false)?);
-    fs::rename(&fresh, path).map_err(failed)
+    let made = database(driver, access, &fresh, false).map(drop);
+    let made = made.and_then(|()| fs::rename(&fresh, path).map_err(failed));
+    if made.is_err() {
+        // On a full disk it would keep what little room there is.
+        let _ = fs::remove_file(&fresh);
+    }
+    made
 }
 
 fn writable(path: &Path) -> bool {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tideway_core::{
     Batch, Column, Error, Result,
     destination::{Accepted, Durable, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
-    form,
+    failpoint, form,
 };
 
 use self::{
@@ -217,7 +217,9 @@ impl Lane for FileLane {
             rows: std::mem::take(&mut self.rows),
             files: self.writer.finish().await?,
         };
+        failpoint::reach("files.written");
         receipt.write(&self.target).await?;
+        failpoint::reach("files.landed");
         Ok(Durable { rows: receipt.rows })
     }
 }

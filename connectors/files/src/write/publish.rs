@@ -21,6 +21,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tideway_core::{
     Error, Result,
     destination::{Deletes, Disposition, Outcome, Write},
+    failpoint,
 };
 
 use super::{
@@ -87,10 +88,12 @@ impl FileLoad {
             return Err(self.overtaken());
         }
         let bytes = manifest.bytes()?;
+        failpoint::reach("files.moved");
         self.target
             .place
             .write_small(&self.target.manifest(), bytes)
             .await?;
+        failpoint::reach("files.published");
         self.clear(&manifest).await?;
         Ok(plan.outcome)
     }

@@ -10,6 +10,7 @@
 use tideway_core::{
     Error, Kind, Result,
     destination::{CREATED_AT, Disposition, Load, Outcome, UPDATED_AT, Write},
+    failpoint,
 };
 
 use super::{
@@ -167,7 +168,9 @@ async fn take_place(
         moves.push(format!("{} TO {}", place.sql(), place.old(&load.id).sql()));
     }
     moves.push(format!("{} TO {}", stage.sql(), place.sql()));
-    lock::alone(session, place, &format!("RENAME TABLE {}", list(moves))).await
+    lock::alone(session, place, &format!("RENAME TABLE {}", list(moves))).await?;
+    failpoint::reach("mysql.renamed");
+    Ok(())
 }
 
 /// Columns of the target that neither the load nor the staging table has.
@@ -232,7 +235,9 @@ async fn move_in(session: &mut Session, load: &Load, place: &Place, rows: u64) -
     Ledger::beside(place)
         .record_finished(session, &load.id, rows)
         .await?;
+    failpoint::reach("mysql.applied");
     session.run("COMMIT").await?;
+    failpoint::reach("mysql.committed");
     Ok(outcome)
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tideway_core::{
     Batch, Error, LogicalType, Note, Ops, Result,
     destination::{Accepted, Durable, Lane, Load, Write},
+    failpoint,
 };
 
 use super::{
@@ -247,6 +248,7 @@ impl Lane for MySqlLane {
         session
             .run(if fresh { "COMMIT" } else { "ROLLBACK" })
             .await?;
+        failpoint::reach("mysql.landed");
         self.part = Part::None;
         Ok(Durable { rows })
     }

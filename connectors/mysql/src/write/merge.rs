@@ -117,7 +117,7 @@ impl<'a> Moving<'a> {
         let join = format!(
             "LEFT JOIN {} AS t ON {} WHERE {} IS NULL",
             self.table,
-            self.same_key(),
+            self.same_key("t"),
             self.key_of("t")
         );
         let inserted = session.run(&self.insert(&join)).await?.rows;
@@ -172,7 +172,7 @@ impl<'a> Moving<'a> {
             "UPDATE {} AS t JOIN {} AS s ON {} SET {} WHERE {}",
             self.table,
             self.stage,
-            self.same_key(),
+            self.same_key("t"),
             list(sets),
             differs.join(" OR ")
         ))
@@ -180,26 +180,32 @@ impl<'a> Moving<'a> {
 
     /// Handles the rows whose keys the source has no more.
     fn delete(&self, deletes: Deletes) -> String {
-        let join = format!("LEFT JOIN {} AS s ON {}", self.stage, self.same_key());
+        let join =
+            |table: &str| format!("LEFT JOIN {} AS s ON {}", self.stage, self.same_key(table));
         let gone = format!("{} IS NULL", self.key_of("s"));
         let table = &self.table;
         match deletes {
-            Deletes::Hard => format!("DELETE t FROM {table} AS t {join} WHERE {gone}"),
+            // MySQL looks for an alias to delete from in the session's database, and there
+            // may be none.
+            Deletes::Hard => {
+                format!("DELETE {table} FROM {table} {} WHERE {gone}", join(table))
+            }
             Deletes::Soft => {
                 let name = ident(DELETED_AT);
                 let mut sets = vec![format!("t.{name} = {}", self.now)];
                 sets.extend(self.set_now(&[UPDATED_AT]));
                 format!(
-                    "UPDATE {table} AS t {join} SET {} WHERE t.{name} IS NULL AND {gone}",
+                    "UPDATE {table} AS t {} SET {} WHERE t.{name} IS NULL AND {gone}",
+                    join("t"),
                     list(sets)
                 )
             }
         }
     }
 
-    fn same_key(&self) -> String {
+    fn same_key(&self, table: &str) -> String {
         let of_key = self.landings.iter().filter(|landing| landing.in_key);
-        let pairs = of_key.map(|landing| format!("t.{} = {}", landing.name, landing.key));
+        let pairs = of_key.map(|landing| format!("{table}.{} = {}", landing.name, landing.key));
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 

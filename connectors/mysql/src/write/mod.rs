@@ -50,6 +50,29 @@ impl Destination for MySql {
             begun,
         }))
     }
+
+    async fn withdraw(&self, load: Load) -> Result<bool> {
+        let place = Place::of(&load, &self.config)?;
+        let mut session = self.session().await?;
+        Ledger::beside(&place).ensure(&mut session).await?;
+        lock::take_turn(&mut session, &place).await?;
+        let withdrawn = withdraw(&mut session, &load, &place).await;
+        if session.settled() {
+            lock::give_up_turn(&mut session, &place).await?;
+        }
+        let finished = withdrawn?;
+        self.keep(session);
+        Ok(finished)
+    }
+}
+
+async fn withdraw(session: &mut Session, load: &Load, place: &Place) -> Result<bool> {
+    let finished = finish::is_finished(session, load, place).await?;
+    match finished {
+        true => finish::settle(session, load, place, 0).await?,
+        false => discard(session, load, place).await?,
+    }
+    Ok(finished)
 }
 
 impl MySql {

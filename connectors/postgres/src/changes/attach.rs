@@ -5,11 +5,16 @@ use std::collections::{HashMap, HashSet};
 use tideway_core::{
     Error, Result, TableId,
     changes::{Attached, Stream},
+    failpoint,
 };
 use tokio_postgres::Row;
 
 use super::{
-    Names, catalog::namespace, pgoutput::Identity, position::End, publication::Publication,
+    Names,
+    catalog::namespace,
+    pgoutput::Identity,
+    position::End,
+    publication::{self, Publication},
     slot::Slot,
 };
 use crate::connect::{Postgres, Session, explain};
@@ -35,10 +40,13 @@ pub async fn attach(postgres: &Postgres, stream: &Stream) -> Result<Attached> {
         }
     }
     let replaced = publish(&session, &names, stream, &mut tables, &mut refused).await?;
+    failpoint::reach("postgres.published");
     let (confirmed, fresh) = place(&session, &names, replaced).await?;
     if let Some(reason) = &fresh {
+        failpoint::reach("postgres.slot-made");
         tracing::info!(slot = names.slot, reason, "a change stream begins");
     }
+    let marks = publication::marks(&session, &names.publication, &stream.tables).await?;
     postgres.keep(session);
     let refused = refused.into_iter().map(|(table, error)| {
         let error = error.while_(&table);
@@ -47,6 +55,7 @@ pub async fn attach(postgres: &Postgres, stream: &Stream) -> Result<Attached> {
     Ok(Attached {
         position: end.log.position(confirmed),
         fresh,
+        marks,
         refused: refused.collect(),
     })
 }

@@ -31,7 +31,7 @@ use futures::stream::BoxStream;
 use tideway_core::{
     Position, Result,
     changes::{Anchor, Attached, Change, Changes, Follow, Lag, Stream},
-    form,
+    failpoint, form,
 };
 use tokio::sync::watch;
 
@@ -77,6 +77,8 @@ struct Names {
     slot: String,
     publication: String,
     publication_is_the_users: bool,
+    /// What ours is called, or was before the user named one.
+    own_publication: String,
 }
 
 /// Names are cut at 63 bytes, and a slot's may hold only `a` to `z`, digits and `_`.
@@ -98,11 +100,17 @@ impl Names {
             given(&options.replication_slot),
             given(&postgres.config.publication),
         );
-        let own = own_name(&stream.id);
+        // Each place in the log has a publication of its own, so that one can be given up
+        // while the next one is in use.
+        let own_publication = match &slot {
+            Some(slot) => own_name(&format!("{}/{slot}", stream.id)),
+            None => own_name(&stream.id),
+        };
         Ok(Names {
+            slot: slot.unwrap_or_else(|| own_name(&stream.id)),
             publication_is_the_users: publication.is_some(),
-            slot: slot.unwrap_or_else(|| own.clone()),
-            publication: publication.unwrap_or(own),
+            publication: publication.unwrap_or_else(|| own_publication.clone()),
+            own_publication,
         })
     }
 }
@@ -133,6 +141,12 @@ impl Changes for Postgres {
         attach::attach(self, stream).await
     }
 
+    fn place(&self, stream: &Stream) -> Result<String> {
+        let (server, database) = (self.config.address(), &self.config.database);
+        let slot = Names::of(self, stream)?.slot;
+        Ok(format!("{server}/{database}/{slot}"))
+    }
+
     async fn snapshot(&self, _: &Stream) -> Result<Anchor> {
         let session = self.client().await?;
         let log = End::of(&session).await?.log;
@@ -143,6 +157,7 @@ impl Changes for Postgres {
         let name = format!("{PREFIX}view_{}", uuid::Uuid::new_v4().simple());
         let (snapshot, begin) =
             PostgresSnapshot::open_at(self, slot::export(&mut exporter, &name)).await?;
+        failpoint::reach("postgres.anchored");
         Ok(Anchor {
             position: log.position(begin),
             snapshot: Arc::new(snapshot),
@@ -197,9 +212,8 @@ impl Changes for Postgres {
         {
             Slot::drop(&session, &names.slot).await?;
         }
-        if !names.publication_is_the_users {
-            Publication::drop(&session, &names.publication).await?;
-        }
+        failpoint::reach("postgres.slot-dropped");
+        Publication::drop(&session, &names.own_publication).await?;
         self.keep(session);
         Ok(())
     }

@@ -16,6 +16,9 @@ const ROOTS: u32 = 130_000;
 /// Generated columns can be published from this version on.
 const GENERATED: u32 = 180_000;
 
+/// Schemas can be published as a whole from this version on.
+const SCHEMAS: u32 = 150_000;
+
 /// A publication as the server shows it.
 pub struct Publication {
     pub name: String,
@@ -190,6 +193,48 @@ impl Publication {
             .run(&format!("DROP PUBLICATION IF EXISTS {}", ident(name)))
             .await
     }
+}
+
+/// What tables are published by: the publication and the table's place in it, each with the
+/// transaction that wrote it last. The log does not tell of a table that leaves and returns.
+pub async fn marks(
+    session: &Session,
+    name: &str,
+    tables: &[TableId],
+) -> Result<HashMap<TableId, String>> {
+    let by_schema = match session.version {
+        SCHEMAS.. => {
+            "UNION ALL SELECT 's' || s.oid FROM pg_catalog.pg_publication_namespace s \
+             WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace"
+        }
+        _ => "",
+    };
+    let sql = format!(
+        "SELECT w.place, p.oid || '/' || p.xmin || COALESCE((SELECT \
+           pg_catalog.string_agg('/' || m.mark, '' ORDER BY m.mark) FROM ( \
+             SELECT r.oid || '.' || r.xmin AS mark FROM pg_catalog.pg_publication_rel r \
+             WHERE r.prpubid = p.oid AND r.prrelid = c.oid {by_schema}) m), '') \
+         FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.text[]), \
+           pg_catalog.unnest($3::pg_catalog.text[])) \
+           WITH ORDINALITY AS w (nspname, relname, place) \
+         JOIN pg_catalog.pg_namespace n ON n.nspname = w.nspname \
+         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.relname \
+         JOIN pg_catalog.pg_publication p ON p.pubname = $1"
+    );
+    let (namespaces, names): (Vec<&str>, Vec<&str>) = tables
+        .iter()
+        .map(|table| (namespace(table), table.name.as_str()))
+        .unzip();
+    let rows = session.query(&sql, &[&name, &namespaces, &names]).await;
+    let mut marks = HashMap::new();
+    for row in rows.map_err(explain)? {
+        let place: i64 = row.try_get(0).map_err(explain)?;
+        let at = usize::try_from(place - 1).unwrap_or(usize::MAX);
+        if let Some(table) = tables.get(at) {
+            marks.insert(table.clone(), row.try_get(1).map_err(explain)?);
+        }
+    }
+    Ok(marks)
 }
 
 /// The id under which a publication lists a table.

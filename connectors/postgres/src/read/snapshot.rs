@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     future::{Future, Ready},
     sync::{Arc, Mutex as StdMutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,6 +27,8 @@ use crate::{
     sql::literal,
 };
 
+/// How long a session waits for a table that the holder has locked already.
+const QUEUED: Duration = Duration::from_secs(5);
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// One consistent view. It lasts as long as its holder's transaction.
@@ -194,8 +197,16 @@ impl Snapshot for PostgresSnapshot {
 }
 
 /// Begins a transaction that sees a view that another session exported.
+///
+/// Whoever wants a table for himself alone waits for the view's holder, and all others wait
+/// behind him: this session too, for as long as the holder stays. The server sees no deadlock
+/// in that, so the wait has an end, and the table is read from another view.
 fn take(exported: &str) -> String {
-    format!("{BEGIN}; SET TRANSACTION SNAPSHOT {}", literal(exported))
+    format!(
+        "{BEGIN}; SET LOCAL lock_timeout = '{}ms'; SET TRANSACTION SNAPSHOT {}",
+        QUEUED.as_millis(),
+        literal(exported)
+    )
 }
 
 async fn reading_session(postgres: &Postgres) -> Result<Session> {

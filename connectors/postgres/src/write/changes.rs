@@ -8,6 +8,7 @@ use futures::try_join;
 use tideway_core::{
     Error, Result,
     destination::{Deletes, Disposition, Load, Outcome},
+    failpoint,
 };
 use tokio_postgres::{GenericClient, Statement, Transaction, types::ToSql};
 
@@ -203,7 +204,9 @@ pub async fn finish(
     let close = ledger.close_sql(&load.id, rows);
     let end = format!("{drop}; {close}");
     transaction.batch_execute(&end).await.map_err(explain)?;
+    failpoint::reach("postgres.applied");
     transaction.commit().await.map_err(explain)?;
+    failpoint::reach("postgres.committed");
     Ok(outcome)
 }
 

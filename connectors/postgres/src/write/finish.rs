@@ -4,6 +4,7 @@
 use tideway_core::{
     Error, Kind, Result,
     destination::{CREATED_AT, Disposition, Load, Outcome, UPDATED_AT, Write},
+    failpoint,
 };
 use tokio_postgres::{Transaction, error::SqlState};
 
@@ -99,7 +100,9 @@ async fn attempt(
     ledger
         .record_finished(&transaction, &load.id, staged)
         .await?;
+    failpoint::reach("postgres.applied");
     transaction.commit().await.map_err(explain)?;
+    failpoint::reach("postgres.committed");
     Ok(outcome)
 }
 

@@ -10,6 +10,7 @@ use futures::{SinkExt, future::try_join};
 use tideway_core::{
     Batch, Error, Note, Ops, Payload, Result,
     destination::{Accepted, Durable, Lane, Load, Write},
+    failpoint,
     operations::Operations,
 };
 use tokio_postgres::{CopyInSink, Statement};
@@ -265,6 +266,7 @@ impl Lane for PostgresLane {
         // The rows of a part that has landed before are undone (invariant 4).
         let last = if recorded == 0 { "ROLLBACK" } else { "COMMIT" };
         session.run(last).await?;
+        failpoint::reach("postgres.landed");
         self.part = Part::None;
         Ok(Durable { rows: rows.came })
     }

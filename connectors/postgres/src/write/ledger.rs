@@ -35,10 +35,14 @@ impl Ledger {
         }
     }
 
+    pub async fn is_there(&self, session: &Session) -> Result<bool> {
+        is_taken(&**session, &self.place).await
+    }
+
     /// Makes the ledger, and its schema, where they are missing. Loads that begin at the
     /// same moment do so in turns.
     pub async fn ensure(&self, session: &mut Session) -> Result<()> {
-        if is_taken(&**session, &self.place).await? {
+        if self.is_there(session).await? {
             return Ok(());
         }
         let transaction = transaction::begin(session).await?;

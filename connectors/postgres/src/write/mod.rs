@@ -69,6 +69,23 @@ impl Destination for Postgres {
             begun,
         }))
     }
+
+    async fn withdraw(&self, load: Load) -> Result<bool> {
+        let place = Place::of(&load);
+        let ledger = Ledger::beside(&place);
+        let mut session = self.client().await?;
+        let mut finished = false;
+        if ledger.is_there(&session).await? {
+            // Waits for whoever is in the load's last step, and takes its staging away from
+            // whoever is not there yet.
+            let transaction = transaction::begin(&mut session).await?;
+            discard(&transaction, &load, &place).await?;
+            finished = ledger.finished(&transaction, &load.id).await?;
+            transaction.commit().await.map_err(explain)?;
+        }
+        self.keep(session);
+        Ok(finished)
+    }
 }
 
 impl Postgres {

@@ -4,6 +4,7 @@
 use tideway_core::{
     Error, Result,
     destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write},
+    failpoint,
 };
 
 use crate::{
@@ -35,6 +36,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
         let (outcome, staged) = moving.apply_staged(load, deletes)?;
         discard(handle, &load.id)?;
         ledger::record_finished(handle, &load.id, staged)?;
+        failpoint::reach("sqlite.applied");
         return Ok(outcome);
     }
     let staged = count(handle, &stage)?;
@@ -55,6 +57,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
     };
     discard(handle, &load.id)?;
     ledger::record_finished(handle, &load.id, staged)?;
+    failpoint::reach("sqlite.applied");
     Ok(outcome)
 }
 

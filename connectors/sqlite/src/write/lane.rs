@@ -10,6 +10,7 @@ use rusqlite::{
 use tideway_core::{
     Batch, Error, Note, Ops, Result,
     destination::{Accepted, CREATED_AT, Durable, Lane, Load, UPDATED_AT},
+    failpoint,
     operations::Operations,
 };
 
@@ -278,6 +279,7 @@ impl Lane for SqliteLane {
                 ledger::record_part(handle, load_id, &part_id, rows)?;
                 handle.run("COMMIT")?;
             }
+            failpoint::reach("sqlite.landed");
             Ok(())
         })
         .await?;

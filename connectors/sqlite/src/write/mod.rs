@@ -24,6 +24,7 @@ use tideway_core::{
     destination::{
         Destination, Disposition, Lane, Load, Outcome, SchemaChange, TableLoad, TargetTable, Write,
     },
+    failpoint,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -106,6 +107,16 @@ impl Destination for Database {
             load,
             begun,
         }))
+    }
+
+    async fn withdraw(&self, load: Load) -> Result<bool> {
+        let writer = self.writer().await?;
+        let steps = move |handle: &Handle| {
+            ledger::prepare(handle)?;
+            discard(handle, &load.id)?;
+            ledger::finished(handle, &load.id)
+        };
+        writer.transact(steps).await
     }
 }
 
@@ -286,6 +297,7 @@ impl TableLoad for SqliteLoad {
             .writer
             .transact(move |handle| finish::finish(handle, &load, &layout))
             .await?;
+        failpoint::reach("sqlite.committed");
         Ok(Outcome {
             place: self.place.clone(),
             ..finished

@@ -3,6 +3,7 @@
 use tideway_core::{
     Error, Result,
     destination::{CREATED_AT, Disposition, Outcome, UPDATED_AT, Write},
+    failpoint,
 };
 
 use super::{
@@ -250,6 +251,8 @@ async fn end(session: &Session, plan: &Plan) -> Result<()> {
     session.execute(tokens::removal(plan)).await?;
     let token = tokens::insertion(&plan.tokens, &plan.load.id, "", 0);
     session.execute(token).await?;
+    failpoint::reach("duckdb.applied");
     session.execute("COMMIT").await?;
+    failpoint::reach("duckdb.committed");
     Ok(())
 }

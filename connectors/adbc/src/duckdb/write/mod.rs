@@ -160,6 +160,28 @@ impl Plan {
     }
 }
 
+/// Removes what an earlier attempt staged, behind the gate that its last step passes too.
+pub async fn withdraw(file: Arc<File>, load: Load) -> Result<bool> {
+    let plan = Plan::new(load, &file)?;
+    let session = file.session().await?;
+    let _gate = file.gate().await;
+    prepare(&session, &plan).await?;
+    transaction(&session, stage::removal(&plan)).await?;
+    tokens::is_there(&session, &plan.tokens, &plan.load.id, "").await
+}
+
+async fn prepare(session: &Session, plan: &Plan) -> Result<()> {
+    let namespace = format!(
+        "{}.{}",
+        sql::name(&plan.target.catalog),
+        sql::name(&plan.target.namespace)
+    );
+    session
+        .execute(format!("CREATE SCHEMA IF NOT EXISTS {namespace}"))
+        .await?;
+    tokens::prepare(session, &plan.tokens).await
+}
+
 pub async fn begin(file: Arc<File>, load: Load) -> Result<DuckDbLoad> {
     if file.read_only {
         return Err(Error::permission("the database file is read-only")
@@ -169,15 +191,7 @@ pub async fn begin(file: Arc<File>, load: Load) -> Result<DuckDbLoad> {
     let plan = Plan::new(load, &file)?;
     let session = Arc::new(file.session().await?);
     let gate = file.gate().await;
-    let namespace = format!(
-        "{}.{}",
-        sql::name(&plan.target.catalog),
-        sql::name(&plan.target.namespace)
-    );
-    session
-        .execute(format!("CREATE SCHEMA IF NOT EXISTS {namespace}"))
-        .await?;
-    tokens::prepare(&session, &plan.tokens).await?;
+    prepare(&session, &plan).await?;
     let (mut landed, finished) = tokens::read(&session, &plan).await?;
     let mut changes = Vec::new();
     let mut layout = Stage::default();

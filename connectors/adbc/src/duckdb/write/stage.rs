@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tideway_core::{
     Batch, Column, Error, LogicalType, Result,
     destination::{Accepted, DELETED_AT, Durable, Lane},
+    failpoint,
 };
 
 use super::{
@@ -309,6 +310,7 @@ impl Lane for StageLane {
             let _ = self.session.execute("ROLLBACK").await;
             return Err(error);
         }
+        failpoint::reach("duckdb.landed");
         Ok(Durable { rows: part.written })
     }
 }

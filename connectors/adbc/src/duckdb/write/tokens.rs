@@ -78,10 +78,10 @@ pub fn insertion(tokens: &Place, load_id: &str, part_id: &str, rows: u64) -> Str
     )
 }
 
-/// The statement that forgets the load's parts.
+/// The statement that forgets the load's parts, but not that it was finished.
 pub fn removal(plan: &Plan) -> String {
     format!(
-        "DELETE FROM {} WHERE load_id = {}",
+        "DELETE FROM {} WHERE load_id = {} AND part_id <> ''",
         plan.tokens.sql(),
         sql::text(&plan.load.id)
     )

@@ -1,0 +1,1 @@
+"""Randomized plans of crashes against the real binary; README.md says how to run them."""
