@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 # Ways to read, with the destinations that take what comes of them, and how often each is drawn.
 # `stream` follows the log, `track` reads by a tracking field, `scan` reads everything each time.

@@ -138,7 +138,8 @@ class Source:
 
     def slot_rewound(self):
         """The slot goes on from where it stood a second ago, as after a restored backup of it."""
-        with psycopg.connect(self.machine.url, autocommit=True) as session:
+        # A copy belongs to the database of the session that makes it.
+        with psycopg.connect(self.database.url, autocommit=True) as session:
             for name in self.slots(session):
                 earlier = f"earlier_{name}"[:63]
                 try:

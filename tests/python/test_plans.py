@@ -14,5 +14,5 @@ PLANS = 500 if LONG else 50
 def test_no_plan_of_crashes_loses_doubles_or_undoes_a_row():
     first = int(os.environ.get("TIDEWAY_TEST_SEED", random.randrange(1_000_000)))
     print(f"seeds from {first}")
-    troubles = carry_out(range(first, first + PLANS), at_once=3)
+    troubles = carry_out(range(first, first + PLANS), at_once=4)
     assert not troubles, "\n\n".join(troubles)
