@@ -1,6 +1,6 @@
 # Every target is one script: read scripts/<name>.sh to see what it does.
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-long bench fmt lint deny docs-check
+.PHONY: help run stop test test-long fuzz bench fmt lint deny docs-check
 
 help: ## list the targets
 	@scripts/help.sh
@@ -16,6 +16,9 @@ test: ## set up PostgreSQL, MariaDB, MySQL and S3 in a folder of their own, run 
 
 test-long: ## the same with the slow campaigns
 	@scripts/test.sh --long
+
+fuzz: ## make up inputs for every decoder of foreign bytes, a minute each
+	@scripts/fuzz.sh
 
 bench: ## time tideway against psql and sling; writes bench/results/
 	@scripts/bench.sh

@@ -10,7 +10,11 @@ SERVER = f"postgresql://tideway:tideway@127.0.0.1:{PORT}"
 TARGET = f"{SERVER}/dst?sslmode=disable"
 
 
-def source(shape_name):
+MYSQL_PORT = 21_433
+MYSQL = f"mysql://tideway:tideway@127.0.0.1:{MYSQL_PORT}/bench"
+
+
+def generated(shape_name):
     return f"{SERVER}/src_{shape_name}?sslmode=disable"
 
 
@@ -28,11 +32,15 @@ class Job:
 
     @property
     def source(self):
-        return source(self.name)
+        return generated(self.name) if self.shape.source == "postgres" else f"{MYSQL}?sslmode=disable"
 
     @property
     def one_table(self):
         return len(self.shape.tables) == 1
+
+    @property
+    def table(self):
+        return "public.bench" if self.shape.source == "postgres" else "bench.bench"
 
 
 def psql_pipe(options):
@@ -49,7 +57,7 @@ def psql_pipe(options):
 
 def tideway(target, *more):
     def command(job):
-        one = ["--table", "public.bench"] if job.one_table else []
+        one = ["--table", job.table] if job.one_table else []
         place = TARGET if target is None else target.format(folder=job.folder)
         return [tool("TIDEWAY_BIN"), "copy", job.source, place, *one, "--mode", "snapshot", *more]
 
@@ -58,7 +66,7 @@ def tideway(target, *more):
 
 def sling_table(job):
     if job.one_table:
-        return sling(job, "--src-stream", "public.bench", "--tgt-conn", TARGET, "--tgt-object", "public.bench")
+        return sling(job, "--src-stream", job.table, "--tgt-conn", TARGET, "--tgt-object", "public.bench")
     plan = job.folder / "replication.yaml"
     plan.write_text(
         f"source: '{job.source}'\ntarget: '{TARGET}'\n"
@@ -72,7 +80,9 @@ def sling_parquet(job):
 
 
 def sling(job, *rest):
-    return [tool("TIDEWAY_SLING"), "run", "--src-conn", job.source, *rest]
+    # It has another word for the same where the source is MySQL.
+    url = job.source if job.shape.source == "postgres" else f"{MYSQL}?tls=false"
+    return [tool("TIDEWAY_SLING"), "run", "--src-conn", url, *rest]
 
 
 def pgcopydb(job):
@@ -118,16 +128,17 @@ class Contender:
     makes_table: bool = True
     many: bool = True  # can be asked for all tables of a database at once
     only: tuple = ()  # shapes that it is kept to
+    sources: tuple = ("postgres",)
     runs: list = field(default_factory=list)
 
 
 CONTENDERS = {
     "psql-text": Contender(psql_pipe(""), "table", makes_table=False),
     "psql-binary": Contender(psql_pipe("(format binary)"), "table", makes_table=False),
-    "tideway": Contender(tideway(None), "table", "TIDEWAY_BIN"),
+    "tideway": Contender(tideway(None), "table", "TIDEWAY_BIN", sources=("postgres", "mysql")),
     "pgcopydb": Contender(pgcopydb, "table", "pgcopydb"),
     "pgloader": Contender(pgloader, "table", "pgloader"),
-    "sling": Contender(sling_table, "table", "TIDEWAY_SLING"),
+    "sling": Contender(sling_table, "table", "TIDEWAY_SLING", sources=("postgres", "mysql")),
     "ingestr": Contender(ingestr, "table", "TIDEWAY_RIVALS", many=False, only=("mixed",)),
     "dlt": Contender(python_rival("with_dlt.py"), "table", "TIDEWAY_RIVALS", many=False, only=("mixed",)),
     "tideway-parquet": Contender(tideway("file://{folder}/out?format=parquet"), "parquet", "TIDEWAY_BIN"),
@@ -136,5 +147,9 @@ CONTENDERS = {
         python_rival("with_connectorx.py"), "parquet", "TIDEWAY_RIVALS", many=False, only=("mixed", "narrow")
     ),
 }
-# What each kind is compared with, and what the project promises of that ratio.
+# What each kind is compared with.
 BASELINES = {"table": "psql-binary", "parquet": "sling-parquet"}
+
+
+def baseline(shape, kind):
+    return "sling" if shape.source == "mysql" else BASELINES[kind]

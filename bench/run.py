@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from contenders import CONTENDERS, PORT, SERVER, Job, tool
+from contenders import CONTENDERS, MYSQL, MYSQL_PORT, PORT, SERVER, Job, generated, tool
 from report import report
 from shapes import SHAPES
 
@@ -122,6 +122,11 @@ def postgres(action, work, fsync):
     subprocess.run(script, check=True, env=os.environ | {"TIDEWAY_POSTGRES_FSYNC": fsync})
 
 
+def mysql(action, work, fsync):
+    script = [ROOT / "scripts/servers/mysql.sh", action, work / "mysql", str(MYSQL_PORT)]
+    subprocess.run(script, check=True, env=os.environ | {"TIDEWAY_MYSQL_FSYNC": fsync})
+
+
 def prepare(name, shape):
     """Fills the shape's database; gives the digest of its values and its size in MB."""
     database = f"src_{name}"
@@ -131,6 +136,9 @@ def prepare(name, shape):
     query("vacuum analyze", database)
     size = query("select sum(pg_table_size(oid)) / 1000000 from pg_class "
                  "where relkind = 'r' and relnamespace = 'public'::regnamespace", database)  # fmt: skip
+    if shape.source == "mysql":
+        place = f"{MYSQL}?sslmode=disable"
+        output([tool("TIDEWAY_BIN"), "copy", generated(name), place, "--table", "public.bench", "--mode", "snapshot"])
     return query(shape.digest(), database), float(size)
 
 
@@ -175,7 +183,7 @@ def is_there(contender):
 def fitting(chosen, name, shape):
     for contender_name, contender in chosen.items():
         alone = len(shape.tables) == 1 or contender.many
-        if alone and (not contender.only or name in contender.only):
+        if alone and shape.source in contender.sources and (not contender.only or name in contender.only):
             yield contender_name, contender
 
 
@@ -228,12 +236,15 @@ def main():
     results = []
     try:
         postgres("start", work, options.fsync)
+        if any(SHAPES[name].source == "mysql" for name in names):
+            mysql("start", work, options.fsync)
         about = f"{machine()}. {versions(chosen)}. fsync {options.fsync}, {options.rounds} rounds"
         for name in names:
             SHAPES[name].rows = options.rows or SHAPES[name].rows
             results.append(rounds(name, SHAPES[name], chosen, options.rounds, work))
     finally:
         postgres("stop", work, options.fsync)
+        mysql("stop", work, options.fsync)
         shutil.rmtree(work, ignore_errors=True)
 
     text = report(results, about, missing)

@@ -1,4 +1,7 @@
-"""The data that the bench moves, generated and so the same each time: one database per shape."""
+"""The data that the bench moves, generated and so the same each time: one database per shape.
+
+PostgreSQL generates all of it. What is read from MySQL is carried there first, by tideway, which
+makes columns that come back as they were: the values can be compared with those generated."""
 
 from dataclasses import dataclass
 
@@ -51,6 +54,7 @@ class Shape:
     rows_sql: str
     rows: int  # of each table, unless the caller says otherwise
     tables: list
+    source: str = "postgres"  # where the contenders read it
 
     def all_rows(self):
         return self.rows * len(self.tables)
@@ -86,5 +90,6 @@ SHAPES = {
     "mixed": Shape("12 columns of many types", MIXED, MIXED_ROWS, 1_000_000, ["bench"]),
     "narrow": Shape("4 columns of numbers and times", NARROW, NARROW_ROWS, 4_000_000, ["bench"]),
     "wide": Shape("32 columns of text and documents", WIDE, WIDE_ROWS, 150_000, ["bench"]),
+    "mysql": Shape("the same 12 columns, read from MySQL", MIXED, MIXED_ROWS, 1_000_000, ["bench"], "mysql"),
     "many": Shape("many small tables", SMALL, SMALL_ROWS, 1_000, [f"t{i:03}" for i in range(100)]),
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests talk to, runs them all, tears down, and ends with one line of counts.
 #   test.sh            every test but the slow campaigns
-#   test.sh --long     those too
+#   test.sh --long     those too, and a minute of fuzzing for each decoder
 #   test.sh COMMAND…   only this command, against the same servers:
 #                      scripts/test.sh cargo nextest run -p tideway-postgres
 set -euo pipefail
@@ -107,3 +107,4 @@ say "building"
 cargo build --workspace --all-targets
 suite rust "$nextest" nextest run --workspace --color never --run-ignored "$ignored"
 suite python pytest tests/python --color=no
+[ "$ignored" = default ] || suite fuzz scripts/fuzz.sh

@@ -11,6 +11,10 @@ mod csv;
 mod discover;
 mod files;
 pub mod format;
+#[cfg(fuzzing)]
+pub mod fuzz;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzz;
 mod layout;
 mod manifest;
 mod options;

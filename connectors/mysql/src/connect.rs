@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod packets;
+mod public_key;
 mod session;
 mod sign_in;
 mod tls;
@@ -27,6 +28,8 @@ pub use self::{
     packets::{Fields, damaged},
     session::{Flavor, SentColumn, ServerInfo, Session, Statement, TextRow},
 };
+#[cfg(any(test, fuzzing))]
+pub use self::{packets::Packets, sign_in::introduce};
 use crate::config::Config;
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
@@ -169,7 +172,7 @@ impl MySql {
 }
 
 impl Session {
-    async fn settle(&mut self) -> Result<()> {
+    pub async fn settle(&mut self) -> Result<()> {
         self.run("SET NAMES utf8mb4").await?;
         let own = match self.server.flavor {
             Flavor::MariaDb if self.server.version >= (10, 3, 0) => {

@@ -4,6 +4,10 @@ mod calendar;
 mod config;
 mod connect;
 mod discover;
+#[cfg(fuzzing)]
+pub mod fuzz;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzz;
 mod read;
 mod sql;
 #[doc(hidden)]

@@ -5,6 +5,7 @@
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use tideway_core::{Batch, Column, Error, LogicalType, Result, schema::arrow_schema};
 
 use super::{
@@ -288,12 +289,12 @@ impl Encoder for CsvEncoder {
         Ok(())
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        self.packer.take()
+    fn take(&mut self) -> Vec<Bytes> {
+        vec![self.packer.take().into()]
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<u8>> {
-        Ok(self.packer.finish()?)
+    fn finish(self: Box<Self>) -> Result<Vec<Bytes>> {
+        Ok(vec![self.packer.finish()?.into()])
     }
 }
 

@@ -8,6 +8,7 @@ use std::{collections::HashMap, fmt};
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tideway_core::{Batch, Column, Error, LogicalType, Result, schema::arrow_schema};
@@ -284,12 +285,12 @@ impl Encoder for JsonEncoder {
         Ok(())
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        self.packer.take()
+    fn take(&mut self) -> Vec<Bytes> {
+        vec![self.packer.take().into()]
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<u8>> {
-        Ok(self.packer.finish()?)
+    fn finish(self: Box<Self>) -> Result<Vec<Bytes>> {
+        Ok(vec![self.packer.finish()?.into()])
     }
 }
 

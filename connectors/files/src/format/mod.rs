@@ -13,6 +13,7 @@ pub mod records;
 
 use std::io::Read;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tideway_core::{Batch, Column, Error, Result};
@@ -95,11 +96,11 @@ pub trait Decoder: Send {
 pub trait Encoder: Send {
     fn write(&mut self, rows: &arrow_array::RecordBatch) -> Result<()>;
 
-    /// Bytes that are ready since the last call.
-    fn take(&mut self) -> Vec<u8>;
+    /// Bytes that are ready since the last call, in pieces of any size.
+    fn take(&mut self) -> Vec<Bytes>;
 
     /// The rest of the file.
-    fn finish(self: Box<Self>) -> Result<Vec<u8>>;
+    fn finish(self: Box<Self>) -> Result<Vec<Bytes>>;
 }
 
 /// A failure to read a file's bytes. An error of ours that travelled through a reader

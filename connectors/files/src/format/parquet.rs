@@ -1,34 +1,38 @@
 //! Parquet: the columns from the footer, reading row group by row group, writing.
 
-use std::{fs::File, ops::Range, sync::Arc};
+mod encode;
+
+use std::{
+    fs::File,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow_array::{ArrayRef, RecordBatch, new_null_array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use bytes::{Buf, Bytes};
 use parquet::{
     arrow::{
-        ArrowWriter, ProjectionMask,
+        ProjectionMask,
         arrow_reader::{
             ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
             ParquetRecordBatchReaderBuilder,
         },
     },
-    basic::{Compression as Codec, GzipLevel, Type as PhysicalType, ZstdLevel},
+    basic::Type as PhysicalType,
     errors::ParquetError,
     file::{
-        metadata::{ParquetMetaDataReader, RowGroupMetaData},
-        properties::{EnabledStatistics, WriterProperties},
+        metadata::{ColumnChunkMetaData, ParquetMetaDataReader, RowGroupMetaData},
         reader::{ChunkReader, Length},
     },
 };
 use tideway_core::{Batch, Column, Error, Result, schema::arrow_schema};
 
-use super::{Decoder, Encoder, Wanted, csv::new_field};
-use crate::{compression::Compression, types};
+pub use self::encode::ParquetEncoder;
+use super::{Decoder, Wanted, csv::new_field};
+use crate::types;
 
-/// A row group is closed at this size or row count, whichever comes first.
-const ROW_GROUP_BYTES: usize = 64 << 20;
-const ROW_GROUP_ROWS: usize = 1 << 20;
 /// What is read of the end of a file in the hope that the footer is in it.
 const TAIL: u64 = 64 << 10;
 /// Columns that lie side by side are fetched together up to this size.
@@ -51,6 +55,16 @@ pub enum Source {
 
 /// The footer of a file.
 pub fn footer(source: &Source, file: &str) -> Result<ArrowReaderMetadata> {
+    guarded(file, || read_footer(source, file))
+}
+
+/// Runs the library on bytes that are not ours. What it does not expect can make it panic,
+/// as asserts and indices of its own fail.
+fn guarded<T>(file: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(damaged(file)))
+}
+
+fn read_footer(source: &Source, file: &str) -> Result<ArrowReaderMetadata> {
     let metadata = match source {
         Source::Local(local) => ParquetMetaDataReader::new()
             .parse_and_finish(local)
@@ -72,6 +86,16 @@ pub fn footer(source: &Source, file: &str) -> Result<ArrowReaderMetadata> {
             reader.finish().map_err(|error| broken(file, error))?
         }
     };
+    let size = match source {
+        Source::Local(local) => local.metadata()?.len(),
+        Source::Remote(remote) => remote.size(),
+    };
+    let mut groups = metadata.row_groups().iter();
+    let rows = groups.try_fold(0_i64, |rows, group| match is_sound(group, size) {
+        true => rows.checked_add(group.num_rows()),
+        false => None,
+    });
+    rows.ok_or_else(|| damaged(file))?;
     let metadata = Arc::new(metadata);
     let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())
         .map_err(|error| broken(file, error))?;
@@ -82,6 +106,21 @@ pub fn footer(source: &Source, file: &str) -> Result<ArrowReaderMetadata> {
             ArrowReaderMetadata::try_new(metadata, options).map_err(|error| broken(file, error))
         }
     }
+}
+
+/// Whether a row group can be what its description says: everything in it is asked for, and
+/// memory is made, in the sizes that stand there.
+fn is_sound(group: &RowGroupMetaData, size: u64) -> bool {
+    let is_inside = |column: &ColumnChunkMetaData| {
+        let start = column.dictionary_page_offset();
+        let start = u64::try_from(start.unwrap_or_else(|| column.data_page_offset()));
+        let length = u64::try_from(column.compressed_size());
+        let (Ok(start), Ok(length)) = (start, length) else {
+            return false;
+        };
+        column.uncompressed_size() >= 0 && start.checked_add(length).is_some_and(|end| end <= size)
+    };
+    group.num_rows() >= 0 && group.columns().iter().all(is_inside)
 }
 
 /// The schema with its INT96 timestamps in microseconds: in nanoseconds, as they are
@@ -120,10 +159,13 @@ fn broken(file: &str, error: ParquetError) -> Error {
             Ok(error) => error.while_(file),
             Err(source) => Error::data(format!("{file} cannot be read as Parquet: {source}")),
         },
-        error => Error::data(format!("{file} cannot be read as Parquet"))
-            .hint("check that the file is complete, and that its format is Parquet")
-            .because(error),
+        error => damaged(file).because(error),
     }
+}
+
+fn damaged(file: &str) -> Error {
+    Error::data(format!("{file} cannot be read as Parquet"))
+        .hint("check that the file is complete, and that its format is Parquet")
 }
 
 /// The columns of a file.
@@ -263,13 +305,13 @@ impl ParquetDecoder {
     /// without a dictionary make that a good guess.
     fn rows_per_batch(&self, group: &RowGroupMetaData) -> usize {
         let read = group.columns().iter().enumerate();
-        let bytes: i64 = read
+        let bytes = read
             .filter(|(leaf, _)| self.mask.leaf_included(*leaf))
             .map(|(_, column)| {
                 let plain = column.unencoded_byte_array_data_bytes().unwrap_or(0);
                 column.uncompressed_size().max(plain)
             })
-            .sum();
+            .fold(0, i64::saturating_add);
         let rows = usize::try_from(group.num_rows()).unwrap_or(0).max(1);
         let per_row = (usize::try_from(bytes).unwrap_or(0) / rows).max(1);
         (self.batch_bytes / per_row).clamp(1, MOST_ROWS)
@@ -302,6 +344,13 @@ impl ParquetDecoder {
 
 impl Decoder for ParquetDecoder {
     fn next(&mut self) -> Result<Option<Batch>> {
+        let file = self.file.clone();
+        guarded(&file, || self.read_batch())
+    }
+}
+
+impl ParquetDecoder {
+    fn read_batch(&mut self) -> Result<Option<Batch>> {
         loop {
             if let Some(reader) = &mut self.reader {
                 match reader.next() {
@@ -356,57 +405,5 @@ impl ChunkReader for Chunks {
             return Err(ParquetError::EOF(format!("{length} bytes at {start}")));
         }
         Ok(bytes.slice(..length))
-    }
-}
-
-/// Writes row groups of about 64 MiB.
-pub struct ParquetEncoder {
-    writer: ArrowWriter<Vec<u8>>,
-    schema: SchemaRef,
-}
-
-impl ParquetEncoder {
-    pub fn new(columns: &[Column], compression: Option<Compression>) -> Result<Self> {
-        let codec = match compression {
-            Some(Compression::None) => Codec::UNCOMPRESSED,
-            Some(Compression::Gzip) => Codec::GZIP(GzipLevel::default()),
-            // The lowest level: further ones cost more time than they save bytes.
-            None | Some(Compression::Zstd) => Codec::ZSTD(ZstdLevel::try_new(1).map_err(writing)?),
-        };
-        let properties = WriterProperties::builder()
-            .set_compression(codec)
-            .set_created_by(concat!("tideway ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .build();
-        let fields: Vec<Field> = columns.iter().map(types::parquet_field).collect();
-        let schema = Arc::new(Schema::new(fields));
-        let writer =
-            ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(writing)?;
-        Ok(ParquetEncoder { writer, schema })
-    }
-}
-
-fn writing(error: ParquetError) -> Error {
-    Error::data("the rows cannot be written as Parquet").because(error)
-}
-
-impl Encoder for ParquetEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        // The same columns, under the fields with extension names.
-        let rows = RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec())
-            .map_err(|error| Error::bug(format!("rows for a Parquet file: {error}")))?;
-        self.writer.write(&rows).map_err(writing)
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        // Memory does not fail to take what is buffered before it.
-        let _ = self.writer.sync();
-        std::mem::take(self.writer.inner_mut())
-    }
-
-    fn finish(self: Box<Self>) -> Result<Vec<u8>> {
-        self.writer.into_inner().map_err(writing)
     }
 }

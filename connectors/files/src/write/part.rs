@@ -22,9 +22,9 @@ use crate::{
 /// A file that has grown to this size is closed and another one begun: larger objects
 /// cannot be copied on S3 in one request.
 const MOST_FILE_BYTES: u64 = 1 << 30;
-/// Upload pieces, and how many are under way at once.
-const PIECE: usize = 8 << 20;
-const PIECES_AT_ONCE: usize = 4;
+/// Upload pieces, the smallest that S3 takes, and how many are under way at once for a file.
+const PIECE: usize = 5 << 20;
+const PIECES_AT_ONCE: usize = 2;
 
 /// Writes one file after the other; each exists only once it is complete.
 pub struct PartWriter {
@@ -76,7 +76,7 @@ impl PartWriter {
         .await?;
         current.encoder = encoder;
         current.rows += rows as u64;
-        current.upload.put(ready.into()).await?;
+        current.upload.put(ready).await?;
         let full = current.upload.bytes >= MOST_FILE_BYTES;
         self.current = Some(current);
         if full {
@@ -102,7 +102,7 @@ impl PartWriter {
         };
         let encoder = current.encoder;
         let rest = blocking(move || encoder.finish()).await?;
-        current.upload.put(rest.into()).await?;
+        current.upload.put(rest).await?;
         let bytes = current.upload.finish().await?;
         self.done.push(PartFile {
             name: current.name,
@@ -148,7 +148,7 @@ fn unique() -> String {
 struct Upload {
     place: Place,
     path: Path,
-    small: Vec<u8>,
+    small: Vec<Bytes>,
     large: Option<WriteMultipart>,
     bytes: u64,
 }
@@ -169,27 +169,28 @@ impl Upload {
             .trouble(&format!("writing {}", self.place.show(&self.path)), error)
     }
 
-    async fn put(&mut self, mut bytes: Bytes) -> Result<()> {
-        self.bytes += bytes.len() as u64;
+    async fn put(&mut self, ready: Vec<Bytes>) -> Result<()> {
+        let count: usize = ready.iter().map(Bytes::len).sum();
+        self.bytes += count as u64;
         if self.large.is_none() {
-            if self.small.len() + bytes.len() < PIECE {
-                self.small.extend(bytes);
+            if self.bytes < PIECE as u64 {
+                self.small.extend(ready);
                 return Ok(());
             }
             let begun = self.place.store.put_multipart(&self.path).await;
             let begun = begun.map_err(|error| self.trouble(error))?;
-            let mut upload = WriteMultipart::new_with_chunk_size(begun, PIECE);
-            upload.put(std::mem::take(&mut self.small).into());
-            self.large = Some(upload);
+            self.large = Some(WriteMultipart::new_with_chunk_size(begun, PIECE));
         }
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE));
-            let Some(upload) = &mut self.large else {
-                return Err(Error::bug("an upload has ended before its time"));
-            };
-            let room = upload.wait_for_capacity(PIECES_AT_ONCE).await;
-            upload.put(piece);
-            room.map_err(|error| self.trouble(error))?;
+        for mut bytes in std::mem::take(&mut self.small).into_iter().chain(ready) {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                let Some(upload) = &mut self.large else {
+                    return Err(Error::bug("an upload has ended before its time"));
+                };
+                let room = upload.wait_for_capacity(PIECES_AT_ONCE).await;
+                upload.put(piece);
+                room.map_err(|error| self.trouble(error))?;
+            }
         }
         Ok(())
     }
@@ -199,7 +200,7 @@ impl Upload {
         let finished = match self.large.take() {
             Some(upload) => upload.finish().await,
             None => {
-                let payload = PutPayload::from(std::mem::take(&mut self.small));
+                let payload = PutPayload::from_iter(std::mem::take(&mut self.small));
                 self.place.store.put(&self.path, payload).await
             }
         };

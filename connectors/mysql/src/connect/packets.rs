@@ -19,7 +19,7 @@ const KEPT: usize = 8 << 20;
 /// Sessions that wait for hours (a snapshot's holder) must not be forgotten by routers.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
@@ -48,6 +48,10 @@ impl Packets {
         let _ = stream.set_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
         let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+        Packets::over(stream)
+    }
+
+    pub fn over(stream: impl Duplex + 'static) -> Packets {
         Packets {
             stream: Box::pin(stream),
             buffer: Vec::new(),

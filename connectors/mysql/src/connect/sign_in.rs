@@ -1,10 +1,7 @@
 //! The beginning of a session: who we are, proven to the server.
 
-use mysql_common::{
-    auth::plugins::{
-        caching_sha2_password::scramble_sha256, mysql_native_password::scramble_native,
-    },
-    crypto,
+use mysql_common::auth::plugins::{
+    caching_sha2_password::scramble_sha256, mysql_native_password::scramble_native,
 };
 use rustls_pki_types::ServerName;
 use tideway_core::{Error, Result};
@@ -14,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     explain::{not_mysql, of_handshake, of_sign_in, server_error},
     packets::{Fields, Packets, damaged},
+    public_key::{Unsealed, seal},
     session::{Flavor, ServerInfo, Session},
 };
 use crate::config::{Config, SslMode};
@@ -54,7 +52,16 @@ pub async fn sign_in(
     tls: Option<&TlsConnector>,
     purpose: &str,
 ) -> Result<Session> {
-    let mut packets = Packets::over_tcp(stream);
+    introduce(config, Packets::over_tcp(stream), tls, purpose).await
+}
+
+/// The same where the server has yet to say its first word.
+pub async fn introduce(
+    config: &Config,
+    mut packets: Packets,
+    tls: Option<&TlsConnector>,
+    purpose: &str,
+) -> Result<Session> {
     let greeting = match packets.next().await {
         Ok(payload) if payload.first() == Some(&0xff) => {
             return Err(of_sign_in(config, &server_error(payload)));
@@ -308,8 +315,16 @@ impl Exchange<'_> {
                 for (byte, mask) in clear.iter_mut().zip(self.nonce.iter().cycle()) {
                     *byte ^= mask;
                 }
-                let sealed = crypto::encrypt(&clear, key).map_err(|_| damaged())?;
-                Ok(Some(sealed))
+                match seal(&clear, key) {
+                    Ok(sealed) => Ok(Some(sealed)),
+                    Err(Unsealed::BadKey) => Err(damaged()),
+                    Err(Unsealed::TooLong) => Err(Error::auth(format!(
+                        "the password is too long for the key of {}",
+                        self.config.address()
+                    ))
+                    .field("passwd")
+                    .hint("use TLS (ssl), or a shorter password")),
+                }
             }
             _ => Err(damaged()),
         }

@@ -4,7 +4,7 @@
 mod activity;
 mod column;
 mod decimal;
-mod decode;
+pub mod decode;
 mod keys;
 mod plan;
 mod snapshot;

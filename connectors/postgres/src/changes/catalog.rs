@@ -45,7 +45,7 @@ impl TypeInfo {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl TypeInfo {
     /// A built-in type that is neither an array nor an enumeration.
     pub fn built_in(oid: u32) -> TypeInfo {

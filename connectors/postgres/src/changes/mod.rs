@@ -6,16 +6,16 @@
 //! through the decoders of COPY), [`convert`] (what only the server can turn into text).
 
 mod attach;
-mod catalog;
+pub mod catalog;
 mod convert;
 mod follow;
 mod lag;
-mod pgoutput;
+pub mod pgoutput;
 mod position;
 mod publication;
 mod refetch;
 mod reshape;
-mod rows;
+pub mod rows;
 mod slot;
 mod tables;
 mod text;

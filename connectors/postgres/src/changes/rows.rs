@@ -278,7 +278,7 @@ impl TableRows {
     }
 
     /// What has come, nothing of it waiting for the server any more.
-    fn batch(&mut self) -> Result<Option<Batch>> {
+    pub fn batch(&mut self) -> Result<Option<Batch>> {
         let row_count = self.ops.len();
         let sound = self.sound.take().unwrap_or(row_count);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.slots.len());

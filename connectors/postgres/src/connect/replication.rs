@@ -42,7 +42,7 @@ const SETTINGS: [&str; 6] = [
     "SET search_path = ''",
 ];
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
@@ -54,6 +54,7 @@ pub struct Replication {
 }
 
 /// What the server sends while it replicates.
+#[cfg_attr(any(test, fuzzing), derive(Debug, PartialEq, Eq))]
 pub enum Frame {
     /// A message of the output plugin.
     Data(Bytes),
@@ -112,15 +113,21 @@ impl Postgres {
                 take(&behind).map(|socket| Box::new(socket) as Box<dyn Socket>)
             }
         };
-        Ok(Replication {
-            socket: socket.ok_or_else(|| Error::bug("the driver kept the session"))?,
-            input: BytesMut::with_capacity(READ_BYTES),
-            output: BytesMut::new(),
-        })
+        let socket = socket.ok_or_else(|| Error::bug("the driver kept the session"))?;
+        Ok(Replication::over(socket))
     }
 }
 
 impl Replication {
+    /// A session that is signed in.
+    pub fn over(socket: Box<dyn Socket>) -> Replication {
+        Replication {
+            socket,
+            input: BytesMut::with_capacity(READ_BYTES),
+            output: BytesMut::new(),
+        }
+    }
+
     /// Runs a command; gives its rows, as text.
     pub async fn ask(&mut self, command: &str) -> Result<Vec<Vec<Option<String>>>> {
         self.send_query(command).await?;

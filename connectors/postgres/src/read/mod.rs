@@ -3,10 +3,10 @@
 
 mod activity;
 pub mod column;
-mod decode;
+pub mod decode;
 mod interval;
 mod numeric;
-mod pass;
+pub mod pass;
 mod plan;
 mod relation;
 pub mod snapshot;
