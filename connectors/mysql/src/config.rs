@@ -7,7 +7,7 @@ use tideway_core::{Error, Result, Secret};
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["hostname", "account", "passwd", "port"]))]
-// Tunnels and change streams are in the form before they are built.
+// Tunnels are in the form before they are built.
 #[allow(dead_code)]
 pub struct Config {
     #[serde(alias = "host")]

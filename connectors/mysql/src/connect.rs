@@ -207,6 +207,10 @@ impl Connection for MySql {
         Roles {
             source: Some(self),
             destination: Some(self),
+            changes: match self.config.change_detection {
+                true => Some(self),
+                false => None,
+            },
             ..Roles::default()
         }
     }

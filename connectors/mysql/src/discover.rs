@@ -68,7 +68,7 @@ impl Described {
         self.key.iter().any(|key| key == name)
     }
 
-    fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         let column = |column: &DescribedColumn| Column {
             name: column.name.clone(),
             logical: column.server_type.reading().logical,
@@ -187,7 +187,7 @@ async fn describe_all(session: &mut Session, condition: &str) -> Result<Vec<Desc
         let Some(described) = found.get_mut(&table) else {
             continue;
         };
-        let mut column = column(&row);
+        let mut column = column(&row, session.server.flavor);
         let id = (table.0, table.1, column.name.clone());
         column.server_type.checked_json = checked.contains(&id);
         described.columns.push(column);
@@ -204,11 +204,15 @@ async fn describe_all(session: &mut Session, condition: &str) -> Result<Vec<Desc
     Ok(found.into_values().collect())
 }
 
-fn column(row: &TextRow) -> DescribedColumn {
+fn column(row: &TextRow, flavor: Flavor) -> DescribedColumn {
     let extra = text(row, 11).to_lowercase();
+    // MariaDB writes defaults as SQL does.
+    let none = |default: &str| flavor == Flavor::MariaDb && default == "NULL";
+    let default = row.get(10).and_then(Option::as_deref);
+    let default = default.filter(|default| !none(default));
     let fills = if extra.contains("generated") && !extra.contains("default_generated") {
         Fills::Computed
-    } else if extra.contains("auto_increment") || row.get(10).is_some_and(Option::is_some) {
+    } else if extra.contains("auto_increment") || default.is_some() {
         Fills::Default
     } else {
         Fills::Never

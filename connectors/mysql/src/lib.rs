@@ -1,6 +1,7 @@
 //! MySQL and MariaDB as a source and a destination of bulk syncs.
 
 mod calendar;
+mod changes;
 mod config;
 mod connect;
 mod discover;

@@ -50,6 +50,28 @@ pub enum Shape {
     Timestamp,
 }
 
+impl Shape {
+    /// The plain shape of a logical type, for columns that have no value to look at.
+    pub fn of(logical: LogicalType) -> Shape {
+        match logical {
+            Boolean => Shape::Bool,
+            Int16 => Shape::Int16,
+            Int32 => Shape::Int32,
+            Int64 => Shape::Int64,
+            UInt64 => Shape::UInt64,
+            Float32 => Shape::Float32,
+            Float64 => Shape::Float64,
+            Decimal { precision, scale } => Shape::Decimal { precision, scale },
+            Numeric | Text | Json | Interval => Shape::Text,
+            Uuid => Shape::Uuid,
+            Binary => Shape::Binary,
+            Date => Shape::Date,
+            Time => Shape::Time,
+            Timestamp | TimestampTz => Shape::Timestamp,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     pub logical: LogicalType,

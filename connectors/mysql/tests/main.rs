@@ -1,5 +1,7 @@
 //! Against real servers, MySQL and MariaDB alike; run through `scripts/test.sh`.
 
+mod changes;
+mod changes_rig;
 mod connecting;
 mod loading;
 mod reading;

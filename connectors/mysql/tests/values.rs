@@ -24,13 +24,13 @@ on_both!(
 );
 
 /// A column's definition, its logical type, and values as they are inserted and read.
-type Case = (
+pub type Case = (
     &'static str,
     LogicalType,
     &'static [(&'static str, &'static str)],
 );
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     (
         "tinyint(1)",
         Boolean,

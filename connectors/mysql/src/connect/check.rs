@@ -3,6 +3,7 @@
 use tideway_core::{CheckReport, Error, Probe, Result};
 
 use super::{Flavor, MySql, ServerInfo, Session};
+use crate::changes::{End, Variables};
 
 pub async fn check(mysql: &MySql) -> CheckReport {
     let mut report = CheckReport::default();
@@ -48,10 +49,51 @@ pub async fn check(mysql: &MySql) -> CheckReport {
     report
         .probes
         .push(late_commits(&mut session, account).await);
+    if mysql.config.change_detection {
+        change_detection(&mut session, account, &mut report).await;
+    }
     if session.settled() {
         mysql.keep(session);
     }
     report
+}
+
+/// A log that is kept for less is easily gone when a sync stands still over night.
+const KEPT_SECONDS: u64 = 86_400;
+
+async fn change_detection(session: &mut Session, account: &str, report: &mut CheckReport) {
+    let looked = async {
+        let variables = Variables::of(session).await?;
+        variables.check(session.server.flavor)?;
+        let end = End::of(session).await?;
+        let may = has_global(session, &["REPLICATION SLAVE"]).await?;
+        Ok::<_, Error>((variables.retention(), end.place, may))
+    };
+    let (retention, end, may) = match looked.await {
+        Ok(looked) => looked,
+        Err(error) => return report.fail("change detection", &error),
+    };
+    report.pass("change detection", format!("the binary log is at {end}"));
+    report.probes.push(Probe {
+        name: "replication permission".to_owned(),
+        passed: true,
+        detail: if may {
+            "the account may read the binary log".to_owned()
+        } else {
+            "not seen: it may come with a role".to_owned()
+        },
+        hint: (!may).then(|| format!("GRANT REPLICATION SLAVE ON *.* TO '{account}'@'%'")),
+    });
+    let short = retention.is_some_and(|seconds| seconds < KEPT_SECONDS);
+    report.probes.push(Probe {
+        name: "log retention".to_owned(),
+        passed: true,
+        detail: match retention {
+            Some(seconds) => format!("{} hours", seconds / 3600),
+            None => "the server purges nothing by itself".to_owned(),
+        },
+        hint: short.then(|| "SET GLOBAL binlog_expire_logs_seconds = 259200".to_owned()),
+    });
 }
 
 async fn tables(session: &mut Session) -> Result<u64> {

@@ -45,7 +45,8 @@ pub fn of_server(error: &ServerError) -> Error {
             Some("the server is read-only, as a replica is: connect to its source"),
         ),
         1049 | 1051 | 1146 => (Kind::Missing, None),
-        1054 | 1136 | 1412 | 1615 => (Kind::Drift, None),
+        // The last one: the binary log is not there any more from where it is asked for.
+        1054 | 1136 | 1412 | 1615 | 1236 => (Kind::Drift, None),
         1040 | 1203 | 1226 => (
             Kind::RateLimited { after: None },
             Some(

@@ -8,6 +8,7 @@ use super::{
 };
 
 const COM_QUERY: u8 = 0x03;
+const COM_BINLOG_DUMP: u8 = 0x12;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
 const COM_STMT_CLOSE: u8 = 0x19;
@@ -234,6 +235,26 @@ impl Session {
             .await?;
         self.busy = false;
         Ok(())
+    }
+
+    /// Has the binary log sent from there on, as to the replica of that number; its events
+    /// come by [`Session::event`].
+    pub async fn dump(&mut self, replica: u32, file: &str, at: u32) -> Result<()> {
+        let mut body = Vec::with_capacity(10 + file.len());
+        body.extend_from_slice(&at.to_le_bytes());
+        body.extend_from_slice(&[0, 0]);
+        body.extend_from_slice(&replica.to_le_bytes());
+        body.extend_from_slice(file.as_bytes());
+        self.command(COM_BINLOG_DUMP, &body).await
+    }
+
+    /// The next event of the binary log; `None` where the server ends it.
+    pub async fn event(&mut self) -> Result<Option<&[u8]>> {
+        match self.packet().await?.split_first() {
+            Some((0x00, event)) => Ok(Some(event)),
+            Some((0xfe, rest)) if rest.len() < 8 => Ok(None),
+            _ => Err(damaged()),
+        }
     }
 
     /// Begins a `LOAD DATA LOCAL`, whose file follows by [`Session::file`].

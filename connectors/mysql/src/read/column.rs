@@ -150,6 +150,19 @@ impl ColumnDecoder {
         self.values.push_blank()
     }
 
+    /// Takes the place of a value that is not told and that nobody looks at.
+    pub fn push_absent(&mut self) -> usize {
+        if self.nullable {
+            return self.push_null();
+        }
+        self.nulls.append_non_null();
+        self.values.push_blank()
+    }
+
+    pub fn nullable(&self) -> bool {
+        self.nullable
+    }
+
     fn error(&self, refusal: Refusal) -> Error {
         let name = &self.name;
         match refusal {

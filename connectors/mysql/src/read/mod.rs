@@ -2,12 +2,12 @@
 //! ranges of its primary key, which are sent in the binary protocol.
 
 mod activity;
-mod column;
+pub mod column;
 mod decimal;
 pub mod decode;
 mod keys;
 mod plan;
-mod snapshot;
+pub mod snapshot;
 mod stream;
 mod tracking;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Catalog, Error, Result, form,
+    Catalog, Result, form,
     source::{Scope, Snapshot, Source},
 };
 
@@ -33,11 +33,6 @@ impl Source for MySql {
         if !options.is_null() {
             form::parse::<SourceOptions>(options)
                 .map_err(|error| error.while_("source_configuration"))?;
-        }
-        if self.config.change_detection {
-            return Err(Error::unsupported("syncs by replication are not built yet")
-                .field("change_detection")
-                .hint("switch change_detection off; syncs then read tables, whole or by tracking field"));
         }
         Ok(Arc::new(MySqlSnapshot::open(self).await?))
     }

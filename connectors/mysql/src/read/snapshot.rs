@@ -5,6 +5,8 @@
 //! from committing: that takes milliseconds, and then all see the same. An account that may
 //! not lock the server reads through one session.
 
+mod anchor;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex as StdMutex},
@@ -22,6 +24,7 @@ use super::{
     plan, stream,
 };
 use crate::{
+    changes::Place,
     connect::{LANES, MySql, Session},
     discover::{Described, describe},
     sql::qualified,
@@ -50,6 +53,23 @@ pub struct Before {
     pub oldest_open: Option<i64>,
 }
 
+impl Before {
+    /// Looks, and gives the session that looked too.
+    async fn look(mysql: &MySql) -> Result<(Before, Session)> {
+        let mut before = mysql.session().await?;
+        before.run(BEGIN).await?;
+        let at = server_time(&mut before).await?;
+        let mut first = mysql.session().await?;
+        let oldest_open = oldest_open(&mut first, at).await?;
+        let before = Before {
+            view: Mutex::new(before),
+            at,
+            oldest_open,
+        };
+        Ok((before, first))
+    }
+}
+
 /// Sessions that see the view.
 struct Pool {
     idle: StdMutex<Vec<Session>>,
@@ -60,26 +80,33 @@ struct Pool {
 
 impl MySqlSnapshot {
     pub async fn open(mysql: &MySql) -> Result<MySqlSnapshot> {
-        let mut before = mysql.session().await?;
-        before.run(BEGIN).await?;
-        let at = server_time(&mut before).await?;
-        let mut first = mysql.session().await?;
-        let oldest_open = oldest_open(&mut first, at).await?;
+        let (before, first) = Before::look(mysql).await?;
         let sessions = begin_together(mysql, first).await?;
-        Ok(MySqlSnapshot {
+        Ok(MySqlSnapshot::of(mysql, before, sessions))
+    }
+
+    /// A view of the tables as of exactly the place in the binary log that comes with it.
+    ///
+    /// # Errors
+    /// `Permission` where the account may lock neither the server nor the tables,
+    /// `Timeout` where others hold them for too long.
+    pub async fn open_at(mysql: &MySql, tables: &[TableId]) -> Result<(MySqlSnapshot, Place)> {
+        let (before, first) = Before::look(mysql).await?;
+        let (sessions, place) = anchor::begin_at(mysql, first, tables).await?;
+        Ok((MySqlSnapshot::of(mysql, before, sessions), place))
+    }
+
+    fn of(mysql: &MySql, before: Before, sessions: Vec<Session>) -> MySqlSnapshot {
+        MySqlSnapshot {
             mysql: mysql.clone(),
             pool: Pool {
                 free: Arc::new(Semaphore::new(sessions.len())),
                 alive: StdMutex::new(sessions.len()),
                 idle: StdMutex::new(sessions),
             },
-            before: Before {
-                view: Mutex::new(before),
-                at,
-                oldest_open,
-            },
+            before,
             tables: StdMutex::default(),
-        })
+        }
     }
 
     /// A session that sees this view, once one is free.
@@ -144,12 +171,17 @@ impl MySqlSnapshot {
     }
 }
 
-/// Sessions whose views are one.
-async fn begin_together(mysql: &MySql, mut first: Session) -> Result<Vec<Session>> {
+/// As many sessions as will read besides the first. A server that has no room for more is
+/// read with fewer.
+async fn others(mysql: &MySql) -> Vec<Session> {
     let others = (1..LANES).map(|_| mysql.session());
     let others = futures::future::join_all(others).await;
-    // A server that has no room for more sessions is read with fewer.
-    let mut sessions: Vec<Session> = others.into_iter().filter_map(Result::ok).collect();
+    others.into_iter().filter_map(Result::ok).collect()
+}
+
+/// Sessions whose views are one.
+async fn begin_together(mysql: &MySql, mut first: Session) -> Result<Vec<Session>> {
+    let mut sessions = others(mysql).await;
     if !sessions.is_empty() {
         first
             .run(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS}"))
