@@ -8,6 +8,7 @@ pub mod changes;
 pub mod checkpoint;
 pub mod connector;
 pub mod destination;
+pub mod digest;
 pub mod error;
 pub mod failpoint;
 pub mod form;
