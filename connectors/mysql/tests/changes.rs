@@ -20,6 +20,7 @@ on_both!(
     a_truncate_and_other_statements_are_told,
     columns_that_come_and_go_reshape_the_table,
     a_purged_log_is_older_than_the_oldest_place,
+    a_server_that_took_over_goes_on_by_transactions,
     partial_images_are_kept_or_read_anew,
     packed_transactions_are_unpacked,
     large_transactions_arrive_whole,
@@ -288,15 +289,52 @@ async fn a_purged_log_is_older_than_the_oldest_place(server: Server) {
     // Other tests read the same log, so it is not purged under them: the place is made older.
     old.at["binlog"] = "binlog.000000:4".into();
     assert!(s.changes().compare(&old, &attached.position).is_lt());
-    let tables = s.all_from(&old).await;
-    let error = s.follow(tables, None).next().await.unwrap().err().unwrap();
-    assert_eq!(error.kind, Kind::Drift, "{error:?}");
+    let told = s.told(&old).await;
+    assert_eq!(reshaped(&told), Some((true, true)));
     let lag = s.changes().lag(&s.stream, &old).await.unwrap();
     assert!(lag.warning.unwrap().contains("purged"));
     old.at["server"] = "another".into();
+    old.at["gtid"] = serde_json::Value::Null;
     let tables = s.all_from(&old).await;
     let error = s.follow(tables, None).next().await.unwrap().err().unwrap();
+    assert_eq!(error.kind, Kind::Drift);
     assert!(error.what().contains("another server"), "{error:?}");
+    s.rig.drop().await;
+}
+
+async fn a_server_that_took_over_goes_on_by_transactions(server: Server) {
+    let s = Streaming::new(server, &[TABLE], &["t"]).await;
+    s.rig.run("INSERT INTO t VALUES (0, 'before')").await;
+    let mut from = s.anchor().await.position;
+    s.rig.run("INSERT INTO t VALUES (1, 'a')").await;
+    s.rig.run("UPDATE t SET name = 'b'").await;
+    let attached = s.attach().await;
+    from.at["server"] = "another".into();
+    from.at["binlog"] = "elsewhere.000001:99".into();
+    assert!(s.changes().compare(&from, &attached.position).is_ge());
+    let told = s.told(&from).await;
+    let expected = [
+        (Op::Insert, "1".to_owned()),
+        (Op::Update, "0".to_owned()),
+        (Op::Update, "1".to_owned()),
+    ];
+    assert_eq!(ops(&told, "id"), expected);
+    let Some(Change::Barrier { position, .. }) = told.last() else {
+        panic!("no barrier");
+    };
+    assert_ne!(position.at["server"], from.at["server"]);
+    assert!(ops(&s.told(position).await, "id").is_empty());
+    // Nothing new came, and nothing is told twice.
+    let mut last = position.clone();
+    last.at["server"] = "another".into();
+    let told = s.told(&last).await;
+    assert!(ops(&told, "id").is_empty());
+    // What this server has never executed cannot be gone on from.
+    last.at["gtid"] = match server {
+        Server::MySql => "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into(),
+        Server::MariaDb => "0-1-999999999".into(),
+    };
+    assert_eq!(reshaped(&s.told(&last).await), Some((true, true)));
     s.rig.drop().await;
 }
 

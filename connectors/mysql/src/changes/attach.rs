@@ -9,7 +9,7 @@ use tideway_core::{
 
 use super::{
     position::{FILE_START, Place},
-    server::{End, Variables, files},
+    server::{End, Variables, files, gtid_at},
 };
 use crate::{
     connect::{Flavor, MySql, Session},
@@ -27,6 +27,12 @@ pub async fn attach(mysql: &MySql, stream: &Stream) -> Result<Attached> {
         at: FILE_START,
         ..oldest
     });
+    let gtid = match variables.get("gtid_mode") {
+        Some("ON") => variables
+            .get("gtid_purged")
+            .map(|text| text.replace('\n', "")),
+        _ => gtid_at(&mut session, &oldest).await?,
+    };
     let verdicts = Verdicts::of(&mut session, &variables, &stream.tables).await?;
     mysql.keep(session);
     let mut refused = Vec::new();
@@ -37,7 +43,7 @@ pub async fn attach(mysql: &MySql, stream: &Stream) -> Result<Attached> {
         }
     }
     Ok(Attached {
-        position: variables.log().position(&oldest, None),
+        position: variables.log().position(&oldest, gtid),
         fresh: None,
         marks: HashMap::new(),
         refused,

@@ -22,6 +22,8 @@ pub struct Event<'a> {
     /// Seconds since 1970.
     pub at: u32,
     pub code: u8,
+    /// The number of the server that wrote it first.
+    pub server: u32,
     /// Bytes in the log.
     pub size: u32,
     /// Where it ends in its file, modulo 2³².
@@ -36,7 +38,7 @@ impl<'a> Event<'a> {
         let mut fields = Fields(bytes);
         let at = fields.u32()?;
         let code = fields.byte()?;
-        fields.u32()?;
+        let server = fields.u32()?;
         let (size, end, flags) = (fields.u32()?, fields.u32()?, fields.u16()?);
         if usize::try_from(size) != Ok(bytes.len()) {
             return Err(damaged());
@@ -57,6 +59,7 @@ impl<'a> Event<'a> {
         Ok(Event {
             at,
             code,
+            server,
             size,
             end,
             artificial: flags & ARTIFICIAL != 0,

@@ -4,7 +4,7 @@
 //! One task reads from the server, another one decodes what it has read, so that a slow
 //! destination holds up the server's sending and nothing else.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use futures::{StreamExt, stream, stream::BoxStream};
 use tideway_core::{
@@ -18,9 +18,11 @@ use tokio::{
 };
 
 use super::{
+    begin::Begin,
     event::{Event, MariaDbBegin, Payload, Rows, code, has_checksums, query, rotate, rows_kind},
-    position::{FILE_START, Log, Place},
-    server::{End, Variables},
+    gtid::{Gtid, Gtids},
+    position::{FILE_START, Located, Log, Place},
+    server::Variables,
     tables::{Tables, Tracked},
 };
 use crate::connect::{Flavor, MySql, Session};
@@ -92,6 +94,10 @@ struct Task {
     checked: bool,
     /// Where the last event ended.
     place: Place,
+    /// The place is one that all before it has been told of.
+    settled: bool,
+    /// The transactions up to where it has been told, where the server numbers them.
+    executed: Option<Gtids>,
     /// A transaction goes on.
     group: Option<Group>,
     /// What the transactions that are prepared and not committed have touched.
@@ -126,20 +132,20 @@ impl Task {
         let variables = Variables::of(&mut session).await?;
         let log = variables.log();
         let until = follow.until.as_ref().map(|until| log.place(until));
-        let until = until.transpose()?.map(|(place, _)| place);
-        let mut tables = Vec::with_capacity(follow.tables.len());
-        for followed in follow.tables {
-            let from = log.place(&followed.from);
-            let (from, _) = from.map_err(|error| error.while_(&followed.table.id))?;
-            tables.push(Tracked::new(followed, from));
+        let until = until.transpose()?;
+        let begin = Begin::of(&mut session, &variables, &follow.tables).await?;
+        let lost = begin.lost;
+        let tracked = follow.tables.into_iter().zip(begin.located);
+        let tracked = tracked.map(|(followed, from)| Tracked::new(followed, from));
+        let mut tables = Tables::new(session, tracked.collect(), follow.batch_bytes).await?;
+        for at in lost {
+            tables.anew(at).await?;
         }
-        let start = tables.iter().map(|table| table.from.clone()).min();
-        let start = match start {
-            Some(start) => start,
-            None => End::of(&mut session).await?.place,
+        let reader = started(mysql, replica, &begin.start, &variables).await?;
+        let start = match begin.start {
+            Located::Here(place) => place,
+            Located::Elsewhere(_) => Place::default(),
         };
-        let tables = Tables::new(session, tables, follow.batch_bytes).await?;
-        let reader = started(mysql, replica, &start, &variables).await?;
         let (send, events) = mpsc::channel(EVENTS_AHEAD);
         let reader = tokio::spawn(read(reader, send));
         let now = Instant::now();
@@ -152,6 +158,8 @@ impl Task {
             until,
             checked: variables.checksums(),
             place: start.clone(),
+            settled: start != Place::default(),
+            executed: begin.executed,
             group: None,
             prepared: HashMap::new(),
             reached: start.clone(),
@@ -164,6 +172,7 @@ impl Task {
     }
 
     async fn run(&mut self) -> Result<()> {
+        self.send_ready().await?;
         loop {
             self.barrier_if_due().await?;
             if self.done {
@@ -220,8 +229,9 @@ impl Task {
                     file,
                     at: event.end.into(),
                 };
-                if place > self.place && place.at >= FILE_START {
+                if place >= self.place && place.at >= FILE_START {
                     self.place = place;
+                    self.settled = true;
                     self.between();
                 }
                 return Ok(());
@@ -251,11 +261,19 @@ impl Task {
     /// Takes an event of a transaction.
     async fn take_part(&mut self, event: &Event<'_>) -> Result<()> {
         match event.code {
-            code::GTID | code::ANONYMOUS_GTID | code::TAGGED_GTID => {
+            code::GTID => {
+                self.tables.current = Some(Gtid::of_mysql(event.body)?);
+                self.group = Some(Group::default());
+            }
+            code::ANONYMOUS_GTID | code::TAGGED_GTID => {
+                // It cannot be noted, and so none after it.
+                self.executed = None;
+                self.tables.current = None;
                 self.group = Some(Group::default());
             }
             code::MARIADB_GTID => {
                 let begin = MariaDbBegin::parse(event.body)?;
+                self.tables.current = Some(Gtid::of_mariadb(event.server, event.body)?);
                 self.group = Some(Group {
                     open: !begin.alone,
                     prepares: begin.prepares,
@@ -362,7 +380,11 @@ impl Task {
     /// The transaction has ended.
     fn commit(&mut self, at: u32) {
         self.group = None;
+        if let (Some(executed), Some(gtid)) = (&mut self.executed, self.tables.current.take()) {
+            executed.add(&gtid);
+        }
         self.tables.touched.clear();
+        self.settled = true;
         self.committed_at = Some(i64::from(at).saturating_mul(1_000_000));
         self.between();
     }
@@ -370,7 +392,7 @@ impl Task {
     /// The place is one between transactions, unless one goes on.
     fn between(&mut self) {
         // Nobody can ask for a place beyond 4 GiB; the next file is not far.
-        if self.group.is_none() && self.place.at <= u32::MAX.into() {
+        if self.settled && self.group.is_none() && self.place.at <= u32::MAX.into() {
             self.reached = self.reached.clone().max(self.place.clone());
         }
     }
@@ -393,7 +415,9 @@ impl Task {
         self.tables.flush().await?;
         self.send_ready().await?;
         let barrier = Change::Barrier {
-            position: self.log.position(&self.reached, None),
+            position: self
+                .log
+                .position(&self.reached, self.executed.as_ref().map(Gtids::to_string)),
             committed_at: self.committed_at.take(),
         };
         self.send(barrier).await?;
@@ -430,7 +454,7 @@ fn ended() -> Error {
 async fn started(
     mysql: &MySql,
     replica: u32,
-    start: &Place,
+    start: &Located,
     variables: &Variables,
 ) -> Result<Session> {
     // One of its own: it is of no use for anything else afterwards.
@@ -445,13 +469,25 @@ async fn started(
         // It knows transactions by their numbers.
         settings.push_str(", @mariadb_slave_capability = 4");
     }
-    session.run(&settings).await?;
-    let at = u32::try_from(start.at).map_err(|_| {
-        Error::drift(format!(
-            "{start}: the server does not give its log from there"
-        ))
-    })?;
-    session.dump(replica, &start.file, at).await?;
+    let unknown =
+        |what: &dyn fmt::Display| Error::drift(format!("{what}: the server does not go on there"));
+    match start {
+        Located::Here(start) => {
+            session.run(&settings).await?;
+            let at = u32::try_from(start.at).map_err(|_| unknown(start))?;
+            session.dump(replica, &start.file, at).await?;
+        }
+        Located::Elsewhere(gtids) if session.server.flavor == Flavor::MariaDb => {
+            settings.push_str(&format!(", @slave_connect_state = '{gtids}'"));
+            session.run(&settings).await?;
+            session.dump(replica, "", FILE_START as u32).await?;
+        }
+        Located::Elsewhere(gtids) => {
+            session.run(&settings).await?;
+            let encoded = gtids.encoded().ok_or_else(|| unknown(gtids))?;
+            session.dump_after(replica, &encoded).await?;
+        }
+    }
     Ok(session)
 }
 

@@ -10,18 +10,18 @@ use crate::connect::Session;
 
 pub async fn lag(session: &mut Session, reached: &Position) -> Result<Lag> {
     let log = Variables::of(session).await?.log();
-    let end = End::of(session).await?.place;
+    let End {
+        place: end, gtid, ..
+    } = End::of(session).await?;
     let files = files(session).await?;
     let reached = log.place(reached);
     let warning = match &reached {
         Err(error) => Some(error.what().to_owned()),
-        Ok((reached, _)) => warning(&files, reached),
+        Ok(reached) => warning(&files, reached),
     };
     Ok(Lag {
-        end: Some(log.position(&end, None)),
-        bytes: reached
-            .ok()
-            .map(|(reached, _)| behind(&files, &reached, &end)),
+        end: Some(log.position(&end, gtid)),
+        bytes: reached.ok().map(|reached| behind(&files, &reached, &end)),
         retained_bytes: None,
         headroom_bytes: None,
         warning,

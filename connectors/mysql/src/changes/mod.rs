@@ -7,10 +7,12 @@
 //! only the server knows).
 
 mod attach;
+mod begin;
 mod cell;
 mod convert;
 mod event;
 mod follow;
+mod gtid;
 mod json;
 mod lag;
 mod position;
@@ -32,7 +34,7 @@ use tideway_core::{
 
 use crate::{connect::MySql, read::snapshot::MySqlSnapshot};
 pub use position::Place;
-pub use server::{End, Variables};
+pub use server::{End, Variables, gtid_at};
 
 #[async_trait]
 impl Changes for MySql {
@@ -49,10 +51,10 @@ impl Changes for MySql {
         let mut session = self.session().await?;
         let log = Variables::of(&mut session).await?.log();
         self.keep(session);
-        let (snapshot, place) = MySqlSnapshot::open_at(self, &stream.tables).await?;
+        let (snapshot, place, gtid) = MySqlSnapshot::open_at(self, &stream.tables).await?;
         failpoint::reach("mysql.anchored");
         Ok(Anchor {
-            position: log.position(&place, None),
+            position: log.position(&place, gtid),
             snapshot: Arc::new(snapshot),
         })
     }
@@ -70,7 +72,7 @@ impl Changes for MySql {
         let log = Variables::of(&mut session).await?.log();
         let end = End::of(&mut session).await?;
         self.keep(session);
-        Ok(log.position(&end.place, None))
+        Ok(log.position(&end.place, end.gtid))
     }
 
     /// The server keeps its log by age, whoever has read it.

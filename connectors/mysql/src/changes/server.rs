@@ -22,6 +22,10 @@ const NAMES: &[&str] = &[
     "expire_logs_days",
     "innodb_native_foreign_keys",
     "server_uuid",
+    "gtid_mode",
+    "gtid_executed",
+    "gtid_purged",
+    "gtid_binlog_pos",
     "server_id",
     "hostname",
     "port",
@@ -50,6 +54,16 @@ impl Variables {
             None => format!("{}@{}:{}", of("server_id"), of("hostname"), of("port")),
         };
         Log { server }
+    }
+
+    /// The transactions that the log holds or has held, where the server numbers them.
+    pub fn executed(&self) -> Option<String> {
+        let text = match self.get("gtid_binlog_pos") {
+            Some(last) => last,
+            None if self.get("gtid_mode") == Some("ON") => self.get("gtid_executed")?,
+            None => return None,
+        };
+        Some(text.replace('\n', ""))
     }
 
     pub fn checksums(&self) -> bool {
@@ -143,6 +157,21 @@ pub struct End {
     pub place: Place,
     pub only: Vec<String>,
     pub without: Vec<String>,
+    /// The transactions up to there, where the server numbers them.
+    pub gtid: Option<String>,
+}
+
+/// The transactions up to a place, where the server numbers them.
+pub async fn gtid_at(session: &mut Session, place: &Place) -> Result<Option<String>> {
+    if session.server.flavor != Flavor::MariaDb {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT BINLOG_GTID_POS({}, {})",
+        literal(&place.file),
+        place.at
+    );
+    session.value(&sql).await
 }
 
 impl End {
@@ -167,11 +196,18 @@ impl End {
                 .map(str::to_owned)
                 .collect()
         };
+        let place = Place {
+            file: text(row, 0),
+            at: number(row, 1).unwrap_or(FILE_START),
+        };
+        let executed = text(row, 4).replace('\n', "");
+        let gtid = match executed.is_empty() {
+            true => gtid_at(session, &place).await?,
+            false => Some(executed),
+        };
         Ok(End {
-            place: Place {
-                file: text(row, 0),
-                at: number(row, 1).unwrap_or(FILE_START),
-            },
+            place,
+            gtid,
             only: names(2),
             without: names(3),
         })
@@ -188,4 +224,57 @@ fn may_look(error: Error) -> Error {
     error.field("account").hint(
         "GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* to the account of this connection",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(changes: &[(&str, &str)]) -> Variables {
+        let base = [
+            ("log_bin", "ON"),
+            ("binlog_format", "ROW"),
+            ("binlog_row_image", "FULL"),
+            ("binlog_row_metadata", "FULL"),
+            ("binlog_row_value_options", ""),
+        ];
+        let pairs = base.iter().chain(changes);
+        Variables(
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn what_the_server_is_not_set_up_for_is_named() {
+        assert!(of(&[]).check(Flavor::MySql).is_ok());
+        for (name, value) in [
+            ("log_bin", "OFF"),
+            ("binlog_format", "MIXED"),
+            ("binlog_row_image", "MINIMAL"),
+            ("binlog_row_metadata", "NO_LOG"),
+            ("binlog_row_value_options", "PARTIAL_JSON"),
+        ] {
+            let error = of(&[(name, value)]).check(Flavor::MariaDb).unwrap_err();
+            assert_eq!(error.blamed_field(), Some("change_detection"));
+            let words = format!("{} {}", error.what(), error.advice());
+            assert!(words.contains(name), "{words}");
+        }
+        let mut old = of(&[]);
+        old.0.remove("binlog_row_metadata");
+        let error = old.check(Flavor::MySql).unwrap_err();
+        assert_eq!(error.kind, Kind::Unsupported);
+    }
+
+    #[test]
+    fn the_log_is_kept_by_seconds_or_else_by_days() {
+        assert_eq!(of(&[]).retention(), None);
+        let kept = of(&[
+            ("binlog_expire_logs_seconds", "60"),
+            ("expire_logs_days", "0.000694"),
+        ]);
+        assert_eq!(kept.retention(), Some(60));
+        assert_eq!(of(&[("expire_logs_days", "2")]).retention(), Some(172_800));
+    }
 }

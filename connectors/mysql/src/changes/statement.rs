@@ -84,10 +84,16 @@ pub fn effect(statement: &str, database: &str, of: &str, name: &str) -> Effect {
         return Effect::Truncated;
     }
     let before = tokens.get(..mention).unwrap_or_default();
-    let leads = !before.contains(&Token::Sign('('))
-        && !before
-            .iter()
-            .any(|token| token.any(&["like", "select", "add"]));
+    let verbs = ["create", "alter", "table"];
+    let named_first = before
+        .iter()
+        .filter(|token| !passing(token) && !token.any(&verbs));
+    let leads = match named_first.count() {
+        0 => true,
+        // The database and its dot.
+        2 => before.last() == Some(&Token::Sign('.')),
+        _ => false,
+    };
     if first(&["create"]) {
         return if leads {
             Effect::Rewritten
@@ -98,7 +104,8 @@ pub fn effect(statement: &str, database: &str, of: &str, name: &str) -> Effect {
     if first(&["alter"]) {
         // Another table's reference to this one does nothing to it.
         if !leads {
-            return match tokens.iter().any(|token| token.is("exchange")) {
+            let takes_its_place = |token: &Token| token.any(&["exchange", "rename"]);
+            return match tokens.iter().any(takes_its_place) {
                 true => Effect::Rewritten,
                 false => Effect::None,
             };
@@ -391,6 +398,8 @@ mod tests {
             "ALTER TABLE t ADD PRIMARY KEY (a)",
             "ALTER TABLE t DROP PARTITION p",
             "ALTER TABLE u EXCHANGE PARTITION p WITH TABLE t",
+            "ALTER TABLE u RENAME TO t",
+            "ALTER TABLE IF EXISTS d.t RENAME COLUMN a TO b",
             "ALTER TABLE t CONVERT TO CHARACTER SET utf8mb4",
             "RENAME TABLE u TO t",
             "DROP TABLE IF EXISTS `d`.`t`",

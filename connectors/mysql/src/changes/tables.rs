@@ -10,7 +10,8 @@ use tideway_core::{
 
 use super::{
     event::{Query, Rows},
-    position::Place,
+    gtid::Gtid,
+    position::{Located, Place},
     rows::{Found, TableRows},
     statement::{Effect, effect},
     table_map::{MapColumn, TableMap, ty},
@@ -24,8 +25,8 @@ use crate::{
 /// One table of the stream.
 pub struct Tracked {
     followed: Followed,
-    /// What ends at or before here is at the destination already.
-    pub from: Place,
+    /// What is up to there is at the destination already.
+    from: Located,
     /// The table as the server described it when it was last looked at.
     described: Option<Described>,
     rows: Option<TableRows>,
@@ -34,7 +35,7 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    pub fn new(followed: Followed, from: Place) -> Tracked {
+    pub fn new(followed: Followed, from: Located) -> Tracked {
         Tracked {
             followed,
             from,
@@ -76,6 +77,8 @@ pub struct Tables {
     told: HashMap<u64, Told>,
     /// Names of characters by the numbers of their collations.
     charsets: HashMap<u64, String>,
+    /// The transaction that goes on, where the server numbers them.
+    pub current: Option<Gtid>,
     /// Tables that the transaction that goes on has changed.
     pub touched: BTreeSet<usize>,
     /// What is to be told, in order.
@@ -104,6 +107,7 @@ impl Tables {
             byte_count: 0,
             tables,
             told: HashMap::new(),
+            current: None,
             touched: BTreeSet::new(),
             ready: VecDeque::new(),
         })
@@ -136,7 +140,14 @@ impl Tables {
     /// Whether the table wants what ends at `place`.
     fn wants(&self, at: usize, place: &Place) -> bool {
         let table = self.tables.get(at);
-        table.is_some_and(|table| !table.over && *place > table.from)
+        table.is_some_and(|table| !table.over && self.after(table, place))
+    }
+
+    fn after(&self, table: &Tracked, place: &Place) -> bool {
+        match &table.from {
+            Located::Here(from) => place > from,
+            Located::Elsewhere(had) => self.current.as_ref().is_none_or(|now| !had.holds(now)),
+        }
     }
 
     /// Which table's rows these are, unless it has them already or is not followed.

@@ -9,6 +9,7 @@ use super::{
 
 const COM_QUERY: u8 = 0x03;
 const COM_BINLOG_DUMP: u8 = 0x12;
+const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
 const COM_STMT_CLOSE: u8 = 0x19;
@@ -246,6 +247,21 @@ impl Session {
         body.extend_from_slice(&replica.to_le_bytes());
         body.extend_from_slice(file.as_bytes());
         self.command(COM_BINLOG_DUMP, &body).await
+    }
+
+    /// As [`Session::dump`], of all transactions but those in the set, which is encoded as
+    /// MySQL does.
+    pub async fn dump_after(&mut self, replica: u32, gtids: &[u8]) -> Result<()> {
+        // It goes through transactions by their numbers.
+        let mut body = vec![4, 0];
+        body.extend_from_slice(&replica.to_le_bytes());
+        // No file, from whose front.
+        body.extend_from_slice(&0_u32.to_le_bytes());
+        body.extend_from_slice(&4_u64.to_le_bytes());
+        let length = u32::try_from(gtids.len()).unwrap_or(u32::MAX);
+        body.extend_from_slice(&length.to_le_bytes());
+        body.extend_from_slice(gtids);
+        self.command(COM_BINLOG_DUMP_GTID, &body).await
     }
 
     /// The next event of the binary log; `None` where the server ends it.

@@ -85,15 +85,19 @@ impl MySqlSnapshot {
         Ok(MySqlSnapshot::of(mysql, before, sessions))
     }
 
-    /// A view of the tables as of exactly the place in the binary log that comes with it.
+    /// A view of the tables as of exactly the place in the binary log that comes with it, and
+    /// with the transactions up to there.
     ///
     /// # Errors
     /// `Permission` where the account may lock neither the server nor the tables,
     /// `Timeout` where others hold them for too long.
-    pub async fn open_at(mysql: &MySql, tables: &[TableId]) -> Result<(MySqlSnapshot, Place)> {
+    pub async fn open_at(
+        mysql: &MySql,
+        tables: &[TableId],
+    ) -> Result<(MySqlSnapshot, Place, Option<String>)> {
         let (before, first) = Before::look(mysql).await?;
-        let (sessions, place) = anchor::begin_at(mysql, first, tables).await?;
-        Ok((MySqlSnapshot::of(mysql, before, sessions), place))
+        let (sessions, place, gtid) = anchor::begin_at(mysql, first, tables).await?;
+        Ok((MySqlSnapshot::of(mysql, before, sessions), place, gtid))
     }
 
     fn of(mysql: &MySql, before: Before, sessions: Vec<Session>) -> MySqlSnapshot {

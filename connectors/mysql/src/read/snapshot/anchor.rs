@@ -9,7 +9,7 @@ use tideway_core::{Error, Kind, Result, TableId};
 
 use super::{BEGIN, LOCK_SECONDS, others};
 use crate::{
-    changes::{End, Place},
+    changes::{End, Place, gtid_at},
     connect::{Flavor, MySql, Session},
     discover::{describe, text},
     sql::{list, qualified},
@@ -24,7 +24,7 @@ pub async fn begin_at(
     mysql: &MySql,
     mut holder: Session,
     tables: &[TableId],
-) -> Result<(Vec<Session>, Place)> {
+) -> Result<(Vec<Session>, Place, Option<String>)> {
     let mut sessions = others(mysql).await;
     if sessions.is_empty() {
         return Err(Error::new(
@@ -44,23 +44,23 @@ pub async fn begin_at(
         lock_tables(&mut holder, tables).await?;
     }
     let begun = async {
-        let place = End::of(&mut holder).await?.place;
+        let end = End::of(&mut holder).await?;
         let all = sessions.iter_mut().map(|session| session.run(BEGIN));
         futures::future::try_join_all(all).await?;
-        Ok(place)
+        Ok(end)
     };
-    let begun: Result<Place> = begun.await;
+    let begun: Result<End> = begun.await;
     // Whatever has happened, nobody waits for us any longer.
     let unlocked = holder.run("UNLOCK TABLES").await;
-    let place = begun?;
+    let end = begun?;
     unlocked?;
     holder.run("SET SESSION lock_wait_timeout = 120").await?;
     mysql.keep(holder);
-    Ok((sessions, place))
+    Ok((sessions, end.place, end.gtid))
 }
 
 /// MariaDB notes the place that a view is of with the session that has it.
-async fn alone(mut session: Session) -> Result<(Vec<Session>, Place)> {
+async fn alone(mut session: Session) -> Result<(Vec<Session>, Place, Option<String>)> {
     session.run("SET SESSION lock_wait_timeout = 120").await?;
     session.run(BEGIN).await?;
     let rows = session
@@ -77,7 +77,9 @@ async fn alone(mut session: Session) -> Result<(Vec<Session>, Place)> {
     );
     let at = at.parse().ok().filter(|_| !file.is_empty());
     let at = at.ok_or_else(|| Error::bug("the server does not tell where its snapshot stands"))?;
-    Ok((vec![session], Place { file, at }))
+    let place = Place { file, at };
+    let gtid = gtid_at(&mut session, &place).await?;
+    Ok((vec![session], place, gtid))
 }
 
 async fn lock_tables(holder: &mut Session, tables: &[TableId]) -> Result<()> {
