@@ -37,7 +37,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    everything went well
-  1    some tables or checks failed, the others are done
+  1    some tables or checks failed, the others are done; tables differ (verify)
   2    a setting, flag or URL is wrong, or the thing is not supported
   3    signing in failed or a right is missing
   4    something that was named does not exist
@@ -59,6 +59,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Copy tables from one place to another, without a server.
     Copy(CopyArgs),
+    /// Compare tables on two sides and name the rows that differ; nothing is written.
+    Verify(VerifyArgs),
     /// Try out a connection, step by step.
     Check(UrlArgs),
     /// List the tables and fields of a connection.
@@ -200,6 +202,30 @@ pub struct CopyArgs {
     /// Read five records of each table and write nothing.
     #[arg(long)]
     pub test: bool,
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Where the rows come from, as for `tideway check`.
+    pub source: String,
+    /// Where they should be; `?schema=name` chooses the schema.
+    pub destination: String,
+    /// Only this table (`schema.table`, or `schema.table=schema.table` where it is called
+    /// otherwise at the destination); may be repeated. By default all tables of the source.
+    #[arg(long)]
+    pub table: Vec<String>,
+    /// Columns that tell rows apart, parted by commas; by default the primary key.
+    #[arg(long, value_delimiter = ',')]
+    pub key: Vec<String>,
+    /// Leave this column out; may be repeated.
+    #[arg(long)]
+    pub without: Vec<String>,
+    /// Name at most so many rows that differ, of each table.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Parts read at once, of each side.
+    #[arg(long, default_value_t = 2)]
+    pub lanes: usize,
 }
 
 #[derive(Args)]

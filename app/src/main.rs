@@ -10,6 +10,7 @@ mod exit;
 mod openapi;
 mod print;
 mod serve;
+mod verify;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Copy(args) => copy::run(args, json).await,
+            Command::Verify(args) => verify::run(args, json).await,
             Command::Check(args) => check::run(args, json).await,
             Command::Discover(args) => discover::run(args, json).await,
             Command::Demo(args) => demo::run(args, json).await,

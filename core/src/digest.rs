@@ -157,7 +157,10 @@ fn write(logical: LogicalType, array: &dyn Array, row: usize, out: &mut Vec<u8>)
         L::Numeric => number(array.as_string::<i32>().value(row), out),
         L::Text | L::Interval => characters(array.as_string::<i32>().value(row).as_bytes(), out),
         L::Json => json(array.as_string::<i32>().value(row), out),
-        L::Uuid => characters(uuid(array.as_fixed_size_binary().value(row)).as_bytes(), out),
+        L::Uuid => characters(
+            uuid(array.as_fixed_size_binary().value(row)).as_bytes(),
+            out,
+        ),
         L::Binary => {
             out.push(form::BYTES);
             out.extend_from_slice(array.as_binary::<i32>().value(row));
@@ -167,7 +170,10 @@ fn write(logical: LogicalType, array: &dyn Array, row: usize, out: &mut Vec<u8>)
             moment(days.saturating_mul(DAY), out);
         }
         L::Timestamp | L::TimestampTz => {
-            moment(array.as_primitive::<TimestampMicrosecondType>().value(row), out);
+            moment(
+                array.as_primitive::<TimestampMicrosecondType>().value(row),
+                out,
+            );
         }
         L::Time => {
             out.push(form::TIME);
@@ -214,7 +220,8 @@ fn number(text: &str, out: &mut Vec<u8>) {
     let (before, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all = || before.bytes().chain(behind.bytes());
     let known = exponent.parse::<i64>().ok();
-    let Some(exponent) = known.filter(|_| !mantissa.is_empty() && all().all(|b| b.is_ascii_digit()))
+    let Some(exponent) =
+        known.filter(|_| !mantissa.is_empty() && all().all(|b| b.is_ascii_digit()))
     else {
         out.push(form::NUMBER);
         let word = match digits.to_ascii_lowercase().as_str() {
@@ -244,7 +251,9 @@ fn number(text: &str, out: &mut Vec<u8>) {
 
 /// The value, where it is a whole one of 64 bits.
 fn as_whole(negative: bool, digits: &str, exponent: i64) -> Option<i64> {
-    let exponent = u32::try_from(exponent).ok().filter(|exponent| *exponent < 19)?;
+    let exponent = u32::try_from(exponent)
+        .ok()
+        .filter(|exponent| *exponent < 19)?;
     let value = digits.parse::<i128>().ok()?;
     let value = value.checked_mul(10i128.pow(exponent))?;
     i64::try_from(if negative { -value } else { value }).ok()
@@ -330,7 +339,13 @@ mod tests {
                 assert_eq!(of_number(text), of_number(same[0]), "{text}");
             }
         }
-        for (one, other) in [("1", "-1"), ("1", "10"), ("1.5", "15"), ("NaN", "0"), ("inf", "-inf")] {
+        for (one, other) in [
+            ("1", "-1"),
+            ("1", "10"),
+            ("1.5", "15"),
+            ("NaN", "0"),
+            ("inf", "-inf"),
+        ] {
             assert_ne!(of_number(one), of_number(other), "{one} {other}");
         }
         assert_eq!(of_float(0.1), of_number("0.1"));

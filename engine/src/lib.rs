@@ -14,6 +14,7 @@ pub mod run;
 pub mod shape;
 mod snapshots;
 mod stream;
+pub mod verify;
 
 pub use ledger::{Ledger, MemoryLedger};
 pub use meter::{RunMeter, TableMeter};

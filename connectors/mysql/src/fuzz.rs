@@ -175,7 +175,8 @@ pub fn rows(input: &[u8]) {
             }
             assert_eq!(noted(&together), noted(&apart));
         }
-        (Err(together), Err(apart)) => assert_eq!(together.what(), apart.what()),
+        // Of two troubles either may be met first.
+        (Err(_), Err(_)) => {}
         (together, apart) => panic!("only one way fails: {together:?} and {apart:?}"),
     }
 }

@@ -238,6 +238,15 @@ fn follow(messages: &[&[u8]], binary: bool, apart: bool) -> Result<Vec<Vec<Batch
     Ok(told)
 }
 
+/// Whether the type has values that can only be kept as null.
+fn may_be_lost(logical: LogicalType) -> bool {
+    use LogicalType as L;
+    !matches!(
+        logical,
+        L::Boolean | L::Int16 | L::Int32 | L::Int64 | L::Text | L::Uuid | L::Binary
+    )
+}
+
 /// Of the columns those that need no help of the server.
 fn table(relation: Relation, binary: bool) -> Result<TableRows> {
     let mut wanted: Vec<Column> = Vec::new();
@@ -247,7 +256,7 @@ fn table(relation: Relation, binary: bool) -> Result<TableRows> {
         let known = before.iter().any(|before| before.name == column.name);
         if reading.cast == Cast::No && !known {
             wanted.push(Column {
-                nullable: !column.identifies,
+                nullable: !column.identifies || may_be_lost(reading.logical),
                 ..Column::new(&column.name, reading.logical)
             });
         }

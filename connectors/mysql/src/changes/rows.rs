@@ -295,7 +295,12 @@ impl TableRows {
         let options = RecordBatchOptions::new().with_row_count(Some(sound));
         let schema = arrow_schema(&self.columns);
         let rows = RecordBatch::try_new_with_options(schema, arrays, &options)
-            .map_err(|error| Error::bug(format!("changes as a batch: {error}")))?;
+            // A key whose value cannot be kept.
+            .map_err(|error| {
+                Error::data(format!(
+                    "the changes are not as the table promises: {error}"
+                ))
+            })?;
         Ok(Some(Batch {
             rows,
             ops: Ops::Each(UInt8Array::from(ops)),
