@@ -1,4 +1,4 @@
-"""MySQL as the source of a plan: read as a whole by each run."""
+"""MySQL as the source of a plan: read as a whole by each run, or followed by its binary log."""
 
 import itertools
 import threading
@@ -42,13 +42,16 @@ class Source:
         )
 
     def connection(self, plan, proxy):
-        return self.type, {
+        configuration = {
             "hostname": "127.0.0.1",
             "port": proxy.port,
             "account": "tideway",
             "passwd": "tideway",
             "dbname": self.name,
         }
+        if plan.streams:
+            configuration["change_detection"] = True
+        return self.type, configuration
 
     @property
     def upstream(self):

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 # Ways to read, with the destinations that take what comes of them, and how often each is drawn.
-# `stream` follows the log, `track` reads by a tracking field, `scan` reads everything each time.
+# `stream` follows PostgreSQL's log and `binlog` MySQL's, `track` reads by a tracking field, `scan`
+# and `mysql` read everything each time.
 PAIRS = {
     ("stream", "postgresql"): 10,
     ("stream", "sqlite"): 4,
@@ -24,6 +25,8 @@ PAIRS = {
     ("scan", "duckdb"): 2,
     ("scan", "mysql"): 2,
     ("scan", "s3"): 1,
+    ("binlog", "postgresql"): 6,
+    ("binlog", "sqlite"): 2,
     ("mysql", "postgresql"): 3,
     ("mysql", "sqlite"): 1,
 }
@@ -31,6 +34,7 @@ MODES = {
     "stream": {"replicate": 8, "append": 1},
     "track": {"replicate": 2, "append": 2},
     "scan": {"replicate": 3, "snapshot": 2},
+    "binlog": {"replicate": 1},
     "mysql": {"replicate": 3, "snapshot": 2},
 }
 NETWORKED = {"postgresql", "mysql", "s3"}
@@ -81,7 +85,11 @@ class Plan:
 
     @property
     def continuous(self) -> bool:
-        return self.reads == "stream" and self.seed % 3 != 0
+        return self.streams and self.seed % 3 != 0
+
+    @property
+    def streams(self) -> bool:
+        return self.reads in ("stream", "binlog")
 
     def __str__(self):
         lines = [
@@ -133,7 +141,7 @@ def draw(seed: int, only: str | None = None) -> Plan:
 
 def armed(rng, reads, destination) -> list[str]:
     """Failpoints that this plan can pass, each with what happens there."""
-    rooms = {"stream": ("stream.", "unit."), "track": (), "scan": (), "mysql": ()}[reads]
+    rooms = {"stream": ("stream.", "unit."), "track": (), "binlog": ("stream.", "unit."), "scan": (), "mysql": ()}[reads]
     rooms += ("load.", "work.e", {"postgresql": "postgres.", "s3": "files."}.get(destination, f"{destination}."))
     places = [name for name in failpoints() if name.startswith(rooms)]
     if reads == "stream":

@@ -64,7 +64,7 @@ class Run:
     def _carry_out(self):
         plan = self.plan
         self._mount()
-        self.source = (mysql if plan.reads == "mysql" else postgres).Source(self.lane)
+        self.source = (mysql if plan.reads in ("mysql", "binlog") else postgres).Source(self.lane)
         self.closing.append(self.source.close)
         self.destination = destinations.make(plan, self.lane, self.disk)
         self.closing.append(self.destination.close)
@@ -168,8 +168,10 @@ class Run:
                 self.ending.append((later, proxy.end))
             case "source down" | "destination down":
                 machine = (self.source if fault.kind == "source down" else self.destination).machine
-                machine.kill()
-                self.ending.append((later, machine.start))
+                # One that is down already comes back when the first fault says so.
+                if all(end != machine.start for _, end in self.ending):
+                    machine.kill()
+                    self.ending.append((later, machine.start))
             case "sessions ended":
                 aside(self.source.sessions_ended)
             case "disk full":

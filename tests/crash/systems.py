@@ -24,9 +24,12 @@ class Private:
 
     def script(self, *arguments):
         command = [ROOT / "scripts" / "servers" / f"{self.kind}.sh", *arguments]
-        log = (self.folder / "script.log").open("ab")
-        with log:
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+        # A server that forgets what it has committed would be to blame itself.
+        environment = os.environ | {"TIDEWAY_MYSQL_FSYNC": "on"}
+        log = self.folder / "script.log"
+        with log.open("ab") as out:
+            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        assert done.returncode == 0, f"{command}: {log.read_text()[-2000:]}"
 
     def start(self):
         self.script("start", self.folder, str(self.port))
