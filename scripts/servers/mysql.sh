@@ -63,7 +63,8 @@ SQL
 
 # Nothing in there is wanted any more.
 stop() {
-  [ ! -f "$dir/pid" ] || { kill -KILL "$(cat "$dir/pid")" && rm -f "$dir/pid"; }
+  # Nobody may have waited for the process yet, and a lock of its own would seem to be held.
+  [ ! -f "$dir/pid" ] || { kill -KILL "$(cat "$dir/pid")" && rm -f "$dir/pid" "$dir/socket.lock"; }
 }
 
 case "$action" in

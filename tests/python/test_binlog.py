@@ -3,6 +3,7 @@ changed shapes, kills and a purged log."""
 
 import os
 import random
+import socket
 import threading
 import time
 import uuid
@@ -12,14 +13,15 @@ import psycopg
 import pymysql
 import pytest
 import syncs
+from crash.systems import Private
 from server import until
 
 ROUNDS = 12 if os.environ.get("TIDEWAY_TEST_LONG") == "1" else 3
 
 
 class MySql:
-    def __init__(self, kind):
-        self.url = urlsplit(os.environ[f"TIDEWAY_TEST_{kind}_URL"])
+    def __init__(self, url):
+        self.url = urlsplit(url)
         self.name = f"stream_{uuid.uuid4().hex[:12]}"
         self.execute(f"create database {self.name} character set utf8mb4", database=None)
 
@@ -63,7 +65,7 @@ class MySql:
 
 @pytest.fixture(params=["MYSQL", "MARIADB"])
 def origin(request):
-    database = MySql(request.param)
+    database = MySql(os.environ[f"TIDEWAY_TEST_{request.param}_URL"])
     yield database
     database.execute(f"drop database {database.name}", database=None)
 
@@ -179,3 +181,59 @@ def test_no_change_is_lost_or_undone_by_kills(servers, origin, target):
     until(lambda: equal(origin, target, "a", "id, v, name"), "both sides to be equal", timeout=60)
     assert not went_back, went_back[:5]
     server.stop()
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """A MySQL that nobody else needs, and that keeps what it has committed."""
+    monkeypatch.setenv("TIDEWAY_MYSQL_FSYNC", "on")
+    server = Private("mysql")
+    yield server
+    server.remove()
+
+
+def refuses(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0
+
+
+def answers(origin):
+    try:
+        return origin.execute("select 1")
+    except pymysql.err.OperationalError:
+        return None  # it recovers
+
+
+def gaps(sdk, execution, sync):
+    log = sdk.bulk_sync.executions.get_console_logs(sync_id=sync, execution_id=execution.id).data
+    return [entry.message for entry in log.entries if "is gone" in entry.message or "read anew" in entry.message]
+
+
+def test_a_crashed_server_goes_on_and_a_purged_log_means_a_new_snapshot(sdk, own, target):
+    origin = MySql(f"mysql://tideway:tideway@127.0.0.1:{own.port}")
+    origin.fill(300)
+    sync = make(sdk, origin, target)
+    run(sdk, sync)
+
+    origin.execute("update a set v = v + 1 where id <= 10")
+    own.kill()
+    until(lambda: refuses(own.port), "the server to be gone")
+    own.start()
+    until(lambda: answers(origin), "the server to answer")
+    origin.execute("update a set v = v + 1 where id <= 5", "delete from a where id > 290")
+    ended = run(sdk, sync)
+    assert equal(origin, target, "a", "id, v, name")
+    counted = {schema.schema_: schema.record_count for schema in ended.schemas}
+    assert 0 < counted[f"{origin.name}.a"] < 50 and not gaps(sdk, ended, sync), counted
+
+    origin.execute("update a set v = v + 100", "flush binary logs", "flush binary logs")
+    (newest, *_) = origin.execute("show binary log status")[0]
+    origin.execute(f"purge binary logs to '{newest}'", "insert into b values (777, 1, null)")
+    ended = run(sdk, sync)
+    assert equal(origin, target, "a", "id, v, name") and equal(origin, target, "b", "x, y, at")
+    assert gaps(sdk, ended, sync)
+
+    origin.execute("update a set v = v + 1000", "reset binary logs and gtids", "delete from b where x = 777")
+    run(sdk, sync)
+    until(lambda: run(sdk, sync) and equal(origin, target, "a", "id, v, name"), "the new log to be found", timeout=60)
+    assert equal(origin, target, "b", "x, y, at")

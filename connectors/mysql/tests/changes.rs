@@ -1,6 +1,9 @@
 //! Following the binary log.
 
-use std::time::Duration;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::StreamExt;
 use serde_json::json;
@@ -174,15 +177,20 @@ async fn an_account_that_may_not_lock_the_server_meets_too(server: Server) {
 
 async fn meet(server: Server, settings: serde_json::Value) {
     let s = Streaming::with(server, &[TABLE], &["t"], settings).await;
+    // They write for as long as snapshots are taken, or the two would hardly ever cross.
+    let stop = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for writer in 0..4 {
         let mut eyes = tideway_mysql::testing::Eyes::open(&server.settings(json!({})))
             .await
             .unwrap();
         eyes.run(&format!("USE {}", s.rig.database)).await.unwrap();
+        let stop = stop.clone();
         writers.push(tokio::spawn(async move {
-            for n in 0..150 {
-                let id = writer * 1000 + n;
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                let id = writer * 1_000_000 + n;
                 eyes.run(&format!("INSERT INTO t VALUES ({id}, 'x')"))
                     .await
                     .unwrap();
@@ -196,13 +204,13 @@ async fn meet(server: Server, settings: serde_json::Value) {
     }
     let mut meetings = Vec::new();
     for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(40)).await;
         let anchor = s.anchor().await;
         let (_, batches) = read_all(&anchor.snapshot, request(&s.rig.table("t").await))
             .await
             .unwrap();
         meetings.push((anchor.position, batches));
     }
+    stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();
     }

@@ -137,7 +137,13 @@ impl Task {
         let lost = begin.lost;
         let tracked = follow.tables.into_iter().zip(begin.located);
         let tracked = tracked.map(|(followed, from)| Tracked::new(followed, from));
-        let mut tables = Tables::new(session, tracked.collect(), follow.batch_bytes).await?;
+        let mut tables = Tables::new(
+            session,
+            variables.caseless(),
+            tracked.collect(),
+            follow.batch_bytes,
+        )
+        .await?;
         for at in lost {
             tables.anew(at).await?;
         }

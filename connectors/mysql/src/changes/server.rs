@@ -21,6 +21,7 @@ const NAMES: &[&str] = &[
     "binlog_expire_logs_seconds",
     "expire_logs_days",
     "innodb_native_foreign_keys",
+    "lower_case_table_names",
     "server_uuid",
     "gtid_mode",
     "gtid_executed",
@@ -69,6 +70,12 @@ impl Variables {
     pub fn checksums(&self) -> bool {
         self.get("binlog_checksum")
             .is_some_and(|algorithm| algorithm != "NONE")
+    }
+
+    /// Names of tables know no case, and the log may have them in another one.
+    pub fn caseless(&self) -> bool {
+        self.get("lower_case_table_names")
+            .is_some_and(|fold| fold != "0")
     }
 
     /// Seconds after which files of the log are deleted; `None`: never.

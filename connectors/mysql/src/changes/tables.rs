@@ -71,6 +71,7 @@ struct Told {
 
 pub struct Tables {
     session: Session,
+    caseless: bool,
     batch_bytes: usize,
     byte_count: usize,
     tables: Vec<Tracked>,
@@ -91,6 +92,7 @@ const MOST_TOLD: usize = 4096;
 impl Tables {
     pub async fn new(
         mut session: Session,
+        caseless: bool,
         tables: Vec<Tracked>,
         batch_bytes: usize,
     ) -> Result<Tables> {
@@ -103,6 +105,7 @@ impl Tables {
         Ok(Tables {
             charsets: charsets.collect(),
             session,
+            caseless,
             batch_bytes,
             byte_count: 0,
             tables,
@@ -124,10 +127,13 @@ impl Tables {
         if self.told.len() >= MOST_TOLD {
             self.told.clear();
         }
-        let table = self
-            .tables
-            .iter()
-            .position(|table| table.database() == map.database && table.id().name == map.name);
+        let same = |left: &str, right: &str| match self.caseless {
+            true => left.to_lowercase() == right.to_lowercase(),
+            false => left == right,
+        };
+        let table = self.tables.iter().position(|table| {
+            same(table.database(), &map.database) && same(&table.id().name, &map.name)
+        });
         let told = Told {
             body: body.to_vec(),
             table,
