@@ -74,10 +74,10 @@ impl SchemaProgress {
     }
 }
 
-/// Nothing waits for longer than this, or than ten leases. What seems to was written before
-/// the clock was set back; whoever lives renews its lease by the new time at once, and fences
-/// see to the others.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// No lease lasts for ten leases, and no pause for longer than this. What seems to was written
+/// before the clock was set back; whoever lives renews its lease by the new time at once, and
+/// fences see to the others.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 pub struct Queue<'a>(pub(crate) &'a Store);
 
@@ -96,7 +96,9 @@ impl Queue<'_> {
                  WHERE id = (
                    SELECT id FROM executions
                    WHERE completed_at IS NULL
-                     AND (claimable_at <= {now} OR claimable_at > {now} + $5)
+                     AND (claimable_at <= {now}
+                          OR (worker IS NULL AND claimable_at > {now} + $5)
+                          OR (worker IS NOT NULL AND claimable_at > {now} + $6))
                    ORDER BY claimable_at LIMIT 1 {skip_locked})
                  RETURNING *",
                 values![
@@ -104,7 +106,8 @@ impl Queue<'_> {
                     hold,
                     clock::now(),
                     env!("CARGO_PKG_VERSION"),
-                    LONGEST_WAIT.max(hold.saturating_mul(10))
+                    LONGEST_PAUSE,
+                    hold.saturating_mul(10)
                 ],
             )
             .await?;

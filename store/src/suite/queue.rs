@@ -472,9 +472,10 @@ async fn a_clock_that_was_set_back_keeps_nobody_waiting(site: &Site) {
             .unwrap()
             .is_none()
     );
-    // A day: more than any lease lasts.
-    let later = "UPDATE executions SET claimable_at = claimable_at + 86400000000";
-    tamper(&shop.store, later).await;
+    // More than any lease lasts.
+    let later = LONG.as_micros() * 12;
+    let later = format!("UPDATE executions SET claimable_at = claimable_at + {later}");
+    tamper(&shop.store, &later).await;
     let second = claimed(&shop.store, LONG).await;
     assert!(second.lease.fence > first.lease.fence);
 }
