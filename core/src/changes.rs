@@ -33,6 +33,10 @@ pub enum Change {
     },
     /// All rows of the table are gone.
     Truncate(TableId),
+    /// The table's changes cannot be told, for a reason of its own (a value that cannot be
+    /// read, a right that was taken away). Nothing more is told of it in this stream; the
+    /// other tables go on.
+    Failed { table: TableId, error: crate::Error },
     /// Everything up to here has been told: a place where a checkpoint may stand. Comes
     /// between transactions only, also when the log moved without touching our tables.
     Barrier {

@@ -56,15 +56,20 @@ mod armed {
             }
             eprintln!("failpoint {place}: {:?}", failpoint.action);
             match failpoint.action {
-                Action::Kill => abort(),
-                Action::Panic => panic!("failpoint {place}"),
-                Action::Pause => {
-                    let _ = Command::new("kill")
-                        .args(["-STOP", &id().to_string()])
-                        .status();
+                Action::Kill => {
+                    signal("-KILL");
+                    abort();
                 }
+                Action::Panic => panic!("failpoint {place}"),
+                Action::Pause => signal("-STOP"),
             }
         }
+    }
+
+    fn signal(name: &str) {
+        let _ = Command::new("kill")
+            .args([name, &id().to_string()])
+            .status();
     }
 
     fn parse(said: &str) -> Result<Vec<Failpoint>, String> {

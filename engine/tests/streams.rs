@@ -12,18 +12,18 @@ use tideway_engine::{
 use super::{Bench, rows};
 use crate::fakes::{Deed, FakeSource, Row};
 
-fn put(row: Row) -> Deed {
+pub fn put(row: Row) -> Deed {
     Deed::Put { row, kept: false }
 }
 
-fn bench() -> Bench {
+pub fn bench() -> Bench {
     Bench {
         source: FakeSource::streaming(),
         ..Bench::new(Replay::Snapshot)
     }
 }
 
-fn spec(bench: &Bench, execution: &str, tables: &[&str]) -> SyncSpec {
+pub fn spec(bench: &Bench, execution: &str, tables: &[&str]) -> SyncSpec {
     SyncSpec {
         stream: Some(StreamSpec {
             id: "sync".into(),
@@ -35,14 +35,14 @@ fn spec(bench: &Bench, execution: &str, tables: &[&str]) -> SyncSpec {
     }
 }
 
-async fn good(bench: &Bench, spec: SyncSpec) -> Report {
+pub async fn good(bench: &Bench, spec: SyncSpec) -> Report {
     let report = bench.run(spec).await;
     assert_eq!(report.failed(), 0, "{report:?}");
     report
 }
 
 /// The destination holds what the source does, and nothing went wrong on the way.
-fn equal(bench: &Bench, tables: &[&str]) {
+pub fn equal(bench: &Bench, tables: &[&str]) {
     for table in tables {
         let mut expected = wide_rows(bench, table);
         expected.sort();
@@ -262,66 +262,6 @@ async fn rows_of_both_shapes_in_one_transaction_are_read_anew() {
         ("a", put([2, 2, 101])),
     ]);
     good(&bench, spec(&bench, "e2", &["a"])).await;
-    equal(&bench, &["a"]);
-}
-
-#[tokio::test]
-async fn a_failing_table_leaves_the_stream_alone_and_is_read_anew_later() {
-    let bench = bench();
-    bench.source.put("a", rows(10));
-    bench.source.put("b", rows(10));
-    good(&bench, spec(&bench, "e1", &["a", "b"])).await;
-    bench
-        .source
-        .commit(&[("a", put([1, 1, 100])), ("b", put([1, 1, 100]))]);
-    bench
-        .destination
-        .fail("a", Error::data("a value does not fit"));
-    let report = bench.run(spec(&bench, "e2", &["a", "b"])).await;
-    assert_eq!(
-        report.tables[0].result.as_ref().unwrap_err().kind,
-        Kind::Data
-    );
-    assert!(report.tables[1].result.is_ok());
-    equal(&bench, &["b"]);
-    // It does not hold the log.
-    let log = bench.source.log.as_ref().unwrap();
-    assert_eq!(log.place(), Some(log.end()));
-    assert_eq!(bench.ledger.load("a").await.unwrap().stream, None);
-    bench.destination.heal();
-    good(&bench, spec(&bench, "e3", &["a", "b"])).await;
-    equal(&bench, &["a", "b"]);
-}
-
-#[tokio::test]
-async fn a_new_key_without_the_whole_row_has_the_table_read_anew() {
-    let bench = bench();
-    bench.source.put("a", rows(4));
-    good(&bench, spec(&bench, "e1", &["a"])).await;
-    let row = [9, 10, 100];
-    bench.source.commit(&[("a", Deed::Rekey { from: 1, row })]);
-    let report = bench.run(spec(&bench, "e2", &["a"])).await;
-    let error = report.tables[0].result.as_ref().unwrap_err();
-    assert_eq!(error.kind, Kind::Data);
-    good(&bench, spec(&bench, "e3", &["a"])).await;
-    equal(&bench, &["a"]);
-}
-
-#[tokio::test]
-async fn a_destination_that_is_down_does_not_cost_the_position() {
-    let bench = bench();
-    bench.source.put("a", rows(10));
-    good(&bench, spec(&bench, "e1", &["a"])).await;
-    bench.source.commit(&[("a", put([1, 1, 100]))]);
-    bench.destination.fail("a", Error::full("no room left"));
-    let report = bench.run(spec(&bench, "e2", &["a"])).await;
-    assert_eq!(report.failed(), 1);
-    assert!(bench.ledger.load("a").await.unwrap().stream.is_some());
-    bench.destination.heal();
-    bench
-        .source
-        .fail("a", Error::bug("the table was read again"), 1);
-    good(&bench, spec(&bench, "e3", &["a"])).await;
     equal(&bench, &["a"]);
 }
 

@@ -81,9 +81,9 @@ class Source:
         return self.database.execute(f"select {listed} from {table}")
 
     def left(self):
-        """What the product has made here."""
+        """What the product has made here: not a slot's copy, which stays when the server dies under it."""
         with psycopg.connect(self.machine.url, autocommit=True) as session:
-            slots = session.execute("select slot_name from pg_replication_slots").fetchall()
+            slots = session.execute("select slot_name from pg_replication_slots where slot_name !~ '^earlier_'").fetchall()
         return slots + self.database.execute("select pubname from pg_publication")
 
     def close(self):

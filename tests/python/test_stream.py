@@ -63,6 +63,34 @@ def run(sdk, sync):
     return syncs.run_well(sdk, sync, timeout=90)
 
 
+def test_a_table_that_the_log_tells_too_little_of_leaves_the_stream_alone(sdk, source, target):
+    fill(source)
+    sync, _ = make(sdk, source, target, frequency="continuous")
+    run(sdk, sync)  # from here on it goes on by itself
+    listed = sdk.bulk_sync.executions.list
+    [execution] = until(lambda: [one.id for one in listed(id=sync).data if one.status == "running"], "a run that goes on")
+
+    def status(table):
+        schemas = sdk.bulk_sync.executions.get(id=sync, exec_id=execution).data.schemas
+        return {one.schema_: (one.status, one.status_message) for one in schemas}.get(f"public.{table}", (None, None))
+
+    source.execute("update a set v = 1 where id = 1")
+    until(lambda: equal(source, target, "a"), "a change")
+    # The sync's key is not told any more.
+    source.execute("create unique index of_y on b (y); alter table b replica identity using index of_y")
+    source.execute("update b set payload = '{}' where y = 5; update a set v = 2 where id = 2")
+    until(lambda: status("b")[0] == "failed", "the table to fail")
+    assert "REPLICA IDENTITY" in status("b")[1]
+    source.execute("update a set v = 3 where id = 3")
+    until(lambda: equal(source, target, "a"), "the other table's change")
+    assert status("a")[0] == "running", status("a")
+    sdk.bulk_sync.cancel(id=sync)
+    source.execute("alter table b replica identity default")
+    syncs.wait(sdk, sync, execution)
+    run(sdk, sync)
+    assert equal(source, target, "a") and equal(source, target, "b")
+
+
 def test_runs_follow_the_log_and_leave_nothing_behind(server, sdk, source, target):
     fill(source)
     sync, connection = make(sdk, source, target)

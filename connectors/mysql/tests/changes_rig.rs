@@ -151,6 +151,7 @@ impl Mirror {
                 Change::Truncate(table) => {
                     self.tables.remove(table);
                 }
+                Change::Failed { table, error } => panic!("{table}: {error}"),
                 Change::Reshaped { table, .. } => panic!("{table} was reshaped"),
                 Change::Barrier { .. } => {}
             }

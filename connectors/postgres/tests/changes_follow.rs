@@ -178,6 +178,7 @@ async fn truncate_is_told_between_the_rows_around_it() {
             Change::Truncate(table) => format!("truncate {}", table.name),
             Change::Barrier { .. } => "barrier".to_owned(),
             Change::Reshaped { .. } => "reshaped".to_owned(),
+            Change::Failed { error, .. } => panic!("{error}"),
         })
         .filter(|kind| kind != "barrier")
         .collect();

@@ -162,6 +162,7 @@ impl Mirror {
                 self.tables.remove(table);
             }
             Change::Reshaped { table, .. } => panic!("{table} was reshaped"),
+            Change::Failed { table, error } => panic!("{table}: {error}"),
             Change::Barrier { .. } => {}
         }
     }

@@ -274,6 +274,7 @@ async fn compare(extra: &str) {
             Change::Rows { table, batch } => told.entry(table.name).or_default().push(batch),
             Change::Barrier { .. } => {}
             Change::Truncate(_) => panic!("truncated"),
+            Change::Failed { table, error } => panic!("{table}: {error}"),
             Change::Reshaped { table, .. } => panic!("{table} was reshaped"),
         }
     }

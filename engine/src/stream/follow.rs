@@ -50,6 +50,8 @@ pub struct Reshape {
 pub struct Followed {
     pub ended: HashMap<String, Ended>,
     pub reshaped: HashMap<String, Reshape>,
+    /// Tables that the source cannot tell of any more.
+    pub untold: HashMap<String, Error>,
     /// Tables whose task broke down.
     pub broken: HashMap<String, Error>,
     /// Why the following stopped before its time.
@@ -117,12 +119,13 @@ pub async fn follow(
                 Some(Ok(Change::Reshaped { table, now, rewritten })) => {
                     tables.reshaped(&table, Reshape { now, rewritten }, last.as_ref());
                 }
+                Some(Ok(Change::Failed { table, error })) => tables.failed(&table, error),
                 Some(Ok(Change::Barrier { position, committed_at })) => {
                     watch.barrier(&position, committed_at);
                     tables.barrier(&position, std::mem::take(&mut advancing));
                     last = Some(position);
                     // The others go on from here, in a new following.
-                    if !tables.followed.reshaped.is_empty() {
+                    if !tables.followed.reshaped.is_empty() || !tables.followed.untold.is_empty() {
                         break Ok(());
                     }
                 }
@@ -197,6 +200,18 @@ impl Tables {
             }
             let _ = inbox.send(Told::End);
             self.followed.reshaped.insert(schema_id, reshape);
+        }
+    }
+
+    /// What it was told since the last barrier is half of something, and thrown away.
+    fn failed(&mut self, table: &TableId, error: Error) {
+        let Some(schema_id) = self.names.get(table).cloned() else {
+            return;
+        };
+        if let Some(inbox) = self.inboxes.remove(&schema_id) {
+            self.touched.remove(&schema_id);
+            let _ = inbox.send(Told::End);
+            self.followed.untold.insert(schema_id, error);
         }
     }
 

@@ -308,9 +308,11 @@ impl<'a> Session<'a> {
         let Followed {
             ended,
             mut reshaped,
+            mut untold,
             broken,
             error,
         } = followed;
+        *again |= !untold.is_empty();
         for (schema_id, error) in broken {
             self.fail(&schema_id, error).await;
         }
@@ -320,6 +322,7 @@ impl<'a> Session<'a> {
                 member.next = ended.next.clone();
             }
             let result = std::mem::replace(&mut ended.result, Ok(()));
+            let result = result.and(untold.remove(&schema_id).map_or(Ok(()), Err));
             let result = match (result, reshaped.remove(&schema_id)) {
                 (Err(error), _) if error.kind == Kind::Fenced => return Err(error),
                 (Ok(()), Some(reshape)) => {

@@ -39,6 +39,8 @@ pub enum Deed {
     Widen {
         rewritten: bool,
     },
+    /// A row that cannot be read in the log, while a snapshot of it can.
+    Spoil,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ enum Told {
     Row { op: Op, row: Row, kept: bool },
     Truncate,
     Widen { rewritten: bool },
+    Spoil,
 }
 
 fn at(position: &Position) -> usize {
@@ -172,6 +175,7 @@ impl FakeSource {
                     rows.clear();
                     told.push(((*name).to_owned(), Told::Truncate));
                 }
+                Deed::Spoil => told.push(((*name).to_owned(), Told::Spoil)),
                 Deed::Widen { rewritten } => {
                     let rewritten = *rewritten;
                     let now = state.transactions.len();
@@ -364,12 +368,16 @@ impl Reader {
                     rewritten: false,
                 },
                 Told::Truncate => Change::Truncate(id.clone()),
+                Told::Spoil => Change::Failed {
+                    table: id.clone(),
+                    error: Error::data("a value cannot be read"),
+                },
                 Told::Row { op, row, kept } => Change::Rows {
                     table: id.clone(),
                     batch: told_row(followed, op, row, kept),
                 },
             };
-            if matches!(change, Change::Reshaped { .. }) {
+            if matches!(change, Change::Reshaped { .. } | Change::Failed { .. }) {
                 self.reshaped.push(id);
             }
             changes.push(Ok(change));

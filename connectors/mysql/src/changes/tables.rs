@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tideway_core::{
-    Error, Result, Table, TableId,
+    Error, Kind, Result, Table, TableId,
     changes::{Change, Followed},
 };
 
@@ -169,15 +169,14 @@ impl Tables {
             .told
             .get_mut(&rows.table)
             .and_then(|told| told.news.take());
-        if let Some(map) = news {
-            let id = self.tables.get(at).map(|table| table.id().to_string());
-            let looked = self.look(at, map).await;
-            looked.map_err(|error| error.while_(id.unwrap_or_default()))?;
+        if let Some(map) = news
+            && let Err(error) = self.look(at, map).await
+        {
+            self.failed(at, error)?;
         }
         let Some(table) = self.tables.get_mut(at).filter(|table| !table.over) else {
             return Ok(());
         };
-        let id = table.id().clone();
         let decoder = table
             .rows
             .as_mut()
@@ -186,8 +185,9 @@ impl Tables {
         let taken = decoder.take(rows);
         self.byte_count += decoder.byte_count().saturating_sub(before);
         let broken = decoder.broken();
-        taken.map_err(|error| error.while_(&id))?;
-        if broken {
+        if let Err(error) = taken {
+            self.failed(at, error)?;
+        } else if broken {
             self.anew(at).await?;
         } else if self.byte_count >= self.batch_bytes {
             self.flush().await?;
@@ -361,11 +361,41 @@ impl Tables {
         self.byte_count = self.byte_count.saturating_sub(rows.byte_count());
         let finished = rows.finish(&mut self.session).await;
         let table = table.id().clone();
-        if let Some(batch) = finished.map_err(|error| error.while_(&table))? {
-            self.ready.push_back(Change::Rows { table, batch });
+        match finished {
+            Ok(Some(batch)) => self.ready.push_back(Change::Rows { table, batch }),
+            Ok(None) => {}
+            Err(error) => self.failed(at, error)?,
         }
         Ok(())
     }
+
+    /// Tells that the table's changes cannot be told, and nothing more of it. What is no
+    /// trouble of the table's own is given back.
+    fn failed(&mut self, at: usize, error: Error) -> Result<()> {
+        let Some(table) = self.tables.get_mut(at) else {
+            return Err(error);
+        };
+        let error = error.while_(table.id());
+        if !of_the_table(&error) {
+            return Err(error);
+        }
+        table.over = true;
+        let rows = table.rows.take();
+        self.byte_count -= rows
+            .map_or(0, |rows| rows.byte_count())
+            .min(self.byte_count);
+        let table = table.id().clone();
+        self.ready.push_back(Change::Failed { table, error });
+        Ok(())
+    }
+}
+
+/// Others concern the session, or the server.
+fn of_the_table(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        Kind::Config | Kind::Data | Kind::Unsupported | Kind::Missing | Kind::Permission
+    )
 }
 
 /// Whether rows that were there before have a value in it other than null.

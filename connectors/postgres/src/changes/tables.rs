@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use tideway_core::{
-    Error, Result, Table, TableId,
+    Error, Kind, Result, Table, TableId,
     changes::{Change, Followed},
 };
 
@@ -156,8 +156,13 @@ impl Tables {
             && let Some((key, gaps)) = rows.gaps(*old, *new)
         {
             let session = self.converter.session();
-            let fetched = refetch(session, &rows.relation, &key, &gaps).await;
-            filled = fetched.map_err(|error| error.while_(&id))?;
+            match refetch(session, &rows.relation, &key, &gaps).await {
+                Ok(fetched) => filled = fetched,
+                Err(error) => {
+                    self.failed(at, error)?;
+                    return Ok(!self.ready.is_empty());
+                }
+            }
         }
         let before = rows.byte_count();
         let taken = match message {
@@ -168,8 +173,9 @@ impl Tables {
         };
         self.byte_count += rows.byte_count() - before;
         let broken = rows.broken();
-        taken.map_err(|error| error.while_(&id))?;
-        if broken {
+        if let Err(error) = taken {
+            self.failed(at, error)?;
+        } else if broken {
             // A null where the plan says that there is none: the table was another one then.
             let now = catalog::table(self.converter.session(), &id).await?;
             self.reshape(at, now, true).await?;
@@ -212,10 +218,10 @@ impl Tables {
         let Some(news) = told.news.take() else {
             return Ok(Some(at));
         };
-        let looked = self.look(at, news).await;
+        if let Err(error) = self.look(at, news).await {
+            self.failed(at, error)?;
+        }
         let table = self.tables.get(at);
-        let id = table.map(|table| table.id().to_string());
-        looked.map_err(|error| error.while_(id.unwrap_or_default()))?;
         Ok(table.filter(|table| !table.over).map(|_| at))
     }
 
@@ -315,9 +321,39 @@ impl Tables {
         self.byte_count = self.byte_count.saturating_sub(rows.byte_count());
         let finished = rows.finish(&mut self.converter).await;
         let table = table.id().clone();
-        if let Some(batch) = finished.map_err(|error| error.while_(&table))? {
-            self.ready.push_back(Change::Rows { table, batch });
+        match finished {
+            Ok(Some(batch)) => self.ready.push_back(Change::Rows { table, batch }),
+            Ok(None) => {}
+            Err(error) => self.failed(at, error)?,
         }
         Ok(())
     }
+
+    /// Tells that the table's changes cannot be told, and nothing more of it. What is no
+    /// trouble of the table's own is given back.
+    fn failed(&mut self, at: usize, error: Error) -> Result<()> {
+        let Some(table) = self.tables.get_mut(at) else {
+            return Err(error);
+        };
+        let error = error.while_(table.id());
+        if !of_the_table(&error) {
+            return Err(error);
+        }
+        table.over = true;
+        let rows = table.rows.take();
+        self.byte_count -= rows
+            .map_or(0, |rows| rows.byte_count())
+            .min(self.byte_count);
+        let table = table.id().clone();
+        self.ready.push_back(Change::Failed { table, error });
+        Ok(())
+    }
+}
+
+/// Others concern the session, or the server.
+fn of_the_table(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        Kind::Config | Kind::Data | Kind::Unsupported | Kind::Missing | Kind::Permission
+    )
 }

@@ -1,0 +1,101 @@
+//! Tables that fail while they follow a change stream.
+
+use tideway_core::{Error, Kind};
+use tideway_engine::Ledger;
+
+use super::rows;
+use crate::{
+    fakes::Deed,
+    streams::{bench, equal, good, put, spec},
+};
+
+#[tokio::test]
+async fn a_table_that_cannot_be_told_of_leaves_the_stream_alone_and_is_read_anew_later() {
+    let bench = bench();
+    bench.source.put("a", rows(10));
+    bench.source.put("b", rows(10));
+    good(&bench, spec(&bench, "e1", &["a", "b"])).await;
+    let both = [("a", put([1, 1, 100])), ("b", put([1, 1, 100]))];
+    bench.source.commit(&both);
+    bench.source.commit(&[
+        ("b", put([2, 2, 200])),
+        ("a", put([2, 2, 200])),
+        ("a", Deed::Spoil),
+        ("a", put([3, 3, 300])),
+        ("b", put([3, 3, 300])),
+    ]);
+    bench.source.commit(&[("b", put([4, 4, 400]))]);
+    let report = bench.run(spec(&bench, "e2", &["a", "b"])).await;
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert_eq!(error.kind, Kind::Data);
+    assert!(error.to_string().contains("a value cannot be read"));
+    assert!(report.tables[1].result.is_ok());
+    equal(&bench, &["b"]);
+    // It does not hold the log, and the destination shows none of what was half told.
+    let log = bench.source.log.as_ref().unwrap();
+    assert_eq!(log.place(), Some(log.end()));
+    assert_eq!(bench.ledger.load("a").await.unwrap().stream, None);
+    assert!(bench.destination.rows("a").iter().all(|row| row[2] != 200));
+    good(&bench, spec(&bench, "e3", &["a", "b"])).await;
+    equal(&bench, &["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_failing_table_leaves_the_stream_alone_and_is_read_anew_later() {
+    let bench = bench();
+    bench.source.put("a", rows(10));
+    bench.source.put("b", rows(10));
+    good(&bench, spec(&bench, "e1", &["a", "b"])).await;
+    bench
+        .source
+        .commit(&[("a", put([1, 1, 100])), ("b", put([1, 1, 100]))]);
+    bench
+        .destination
+        .fail("a", Error::data("a value does not fit"));
+    let report = bench.run(spec(&bench, "e2", &["a", "b"])).await;
+    assert_eq!(
+        report.tables[0].result.as_ref().unwrap_err().kind,
+        Kind::Data
+    );
+    assert!(report.tables[1].result.is_ok());
+    equal(&bench, &["b"]);
+    // It does not hold the log.
+    let log = bench.source.log.as_ref().unwrap();
+    assert_eq!(log.place(), Some(log.end()));
+    assert_eq!(bench.ledger.load("a").await.unwrap().stream, None);
+    bench.destination.heal();
+    good(&bench, spec(&bench, "e3", &["a", "b"])).await;
+    equal(&bench, &["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_new_key_without_the_whole_row_has_the_table_read_anew() {
+    let bench = bench();
+    bench.source.put("a", rows(4));
+    good(&bench, spec(&bench, "e1", &["a"])).await;
+    let row = [9, 10, 100];
+    bench.source.commit(&[("a", Deed::Rekey { from: 1, row })]);
+    let report = bench.run(spec(&bench, "e2", &["a"])).await;
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert_eq!(error.kind, Kind::Data);
+    good(&bench, spec(&bench, "e3", &["a"])).await;
+    equal(&bench, &["a"]);
+}
+
+#[tokio::test]
+async fn a_destination_that_is_down_does_not_cost_the_position() {
+    let bench = bench();
+    bench.source.put("a", rows(10));
+    good(&bench, spec(&bench, "e1", &["a"])).await;
+    bench.source.commit(&[("a", put([1, 1, 100]))]);
+    bench.destination.fail("a", Error::full("no room left"));
+    let report = bench.run(spec(&bench, "e2", &["a"])).await;
+    assert_eq!(report.failed(), 1);
+    assert!(bench.ledger.load("a").await.unwrap().stream.is_some());
+    bench.destination.heal();
+    bench
+        .source
+        .fail("a", Error::bug("the table was read again"), 1);
+    good(&bench, spec(&bench, "e3", &["a"])).await;
+    equal(&bench, &["a"]);
+}
