@@ -37,18 +37,17 @@ class Proxy:
         self.loop.run_forever()
 
     def begin(self, fault):
-        self.fault = fault
-        if fault == "cut":
-            self.reset()
+        self.loop.call_soon_threadsafe(self._turn, fault)
 
     def end(self):
-        # Answers were lost: the connections they belong to are of no use any more.
-        if self.fault == "deaf":
-            self.reset()
-        self.fault = None
+        self.loop.call_soon_threadsafe(self._turn, None)
 
-    def reset(self):
-        self.loop.call_soon_threadsafe(self._reset)
+    def _turn(self, fault):
+        # Answers were lost: the connections they belong to are of no use any more, also when
+        # another fault takes over. TCP never goes on after a hole.
+        if self.fault == "deaf" or fault == "cut":
+            self._reset()
+        self.fault = fault
 
     def _reset(self):
         for writer in list(self.writers):
