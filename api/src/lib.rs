@@ -21,6 +21,7 @@ pub mod problem;
 pub mod schemas;
 mod server;
 pub mod state;
+mod unread;
 pub mod version;
 pub mod wire;
 

@@ -24,7 +24,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth, bulk, connection_types, connections, entities, events, headers, idempotency, jobs, me,
-    not_built, problem::Problem, schemas, state::ApiState, version,
+    not_built, problem::Problem, schemas, state::ApiState, unread, version,
 };
 
 #[derive(OpenApi)]
@@ -107,6 +107,7 @@ pub fn router(state: ApiState) -> Router {
                 .layer(middleware::from_fn(headers::strict))
                 .layer(middleware::from_fn(measure))
                 .layer(CatchPanicLayer::custom(panicked))
+                .layer(middleware::from_fn(unread::taken_in))
                 .layer(DefaultBodyLimit::max(state.settings.body_limit)),
         )
         .with_state(state);

@@ -3,6 +3,7 @@
 import base64
 import json
 import socket
+import time
 import uuid
 
 import pytest
@@ -177,3 +178,55 @@ def test_answers_are_for_the_one_who_asked_and_run_nothing(server):
 def test_a_method_that_is_none_of_the_path_s_is_refused(server):
     for method in ["PUT", "DELETE", "TRACE"]:
         refused(server.request(method, "/api/me"), 405)
+
+
+def head(path, length, key="none"):
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: tideway",
+        f"Authorization: Bearer {key}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def answer_on(connection):
+    """One answer's head and body, read off a connection that stays open."""
+    text = b""
+    while b"\r\n\r\n" not in text:
+        more = connection.recv(65536)
+        assert more, f"the connection ended after {text!r}"
+        text += more
+    top, _, body = text.partition(b"\r\n\r\n")
+    top = top.decode().lower()
+    length = int(next(line for line in top.split("\r\n") if line.startswith("content-length:")).split(":")[1])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return top, json.loads(body)
+
+
+def connect(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def test_a_refusal_that_overtakes_the_body_leaves_the_connection_in_use(server):
+    body = b'{"name": "late", "type": "csv"}'
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(head("/api/connections", len(body)))
+            time.sleep(0.3)
+            connection.sendall(body)
+            top, problem = answer_on(connection)
+            assert problem["status"] == 401 and "connection: close" not in top
+        connection.sendall(head("/api/connections", len(body), API_KEY) + body)
+        assert answer_on(connection)[1]["status"] != 401
+
+
+def test_a_refusal_does_not_wait_for_a_body_that_never_comes(server):
+    with connect(server) as connection:
+        connection.sendall(head("/api/connections", 50_000_000) + b"{")
+        top, problem = answer_on(connection)
+        assert problem["status"] == 401 and "connection: close" in top
+    assert server.ready()
