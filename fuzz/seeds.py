@@ -225,6 +225,55 @@ def rows(name, said):
         keep("mysql_rows", name, bytes([count]) + about + sized(found[:3]))
 
 
+# One column of each kind, with a value.
+LOGGED = [
+    ("tinyint", "-3"), ("int unsigned", "7"), ("bigint", "-5000000000"), ("float", "0.5"), ("double", "0.1"),
+    ("decimal(12,2)", "-1234.50"), ("bit(9)", "5"), ("year", "2024"), ("date", "'2024-02-29'"), ("time(3)", "'-10:00:00.5'"),
+    ("datetime(6)", "'2024-02-29 12:00:00.25'"), ("timestamp", "'2024-02-29 12:00:00'"), ("enum('a','b')", "'b'"),
+    ("set('a','b')", "'a,b'"), ("json", "'{\"a\": [1, null, 2.5]}'"), ("text", "'long'"),
+]  # fmt: skip
+
+
+def binlog(name, source):
+    """A log file from its beginning, as it lies on the disk of a server of this machine."""
+    url = urlparse(source)
+    with pymysql.connect(host=url.hostname, port=url.port, user=url.username, password=url.password, autocommit=True) as session:
+        cursor = session.cursor()
+
+        def asked(sql):
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+        asked("create database if not exists fuzz_seeds")
+        asked("use fuzz_seeds")
+        asked("drop table if exists t, s")
+        asked("flush binary logs")
+        asked(f"create table t ({', '.join(f'c{at} {kind}' for at, (kind, _) in enumerate(LOGGED))}, primary key (c0))")
+        asked("create table s (id int primary key, a varchar(20) character set latin1, b binary(16), c varchar(9))")
+        asked(f"insert into t values ({', '.join(value for _, value in LOGGED)})")
+        asked("update t set c1 = null, c5 = 1")
+        asked("update t set c0 = 8")
+        asked("insert into s values (1, 'Zo\u00eb', 'x', null), (2, null, null, 'y')")
+        asked("alter table s add column d int default 3")
+        asked("set session binlog_transaction_compression = on" if name == "mysql" else "set global log_bin_compress = on, global log_bin_compress_min_len = 10")
+        asked("update s set c = repeat('z', 9)")
+        asked("delete from t")
+        if name == "mariadb":
+            asked("set global log_bin_compress = off")
+        asked("drop table t, s")
+        file = asked("show binary logs")[-1][0]
+        base = asked("select @@log_bin_basename")[0][0]
+    data = (Path(base).parent / file).read_bytes()
+    at, events = 4, []
+    while at < len(data):
+        size = int.from_bytes(data[at + 9 : at + 13], "little")
+        # At the end stands the checksum.
+        events.append(data[at : at + size - 4])
+        at += size
+    keep("mysql_binlog", name, bytes([int(name == "mariadb")]) + sized(events))
+    keep("mysql_binlog", f"{name}_checked", bytes([2 + int(name == "mariadb")]) + sized(events[-12:]))
+
+
 # --- files ---
 
 
@@ -262,6 +311,8 @@ if __name__ == "__main__":
         postgres(session)
         mysql("mysql", MYSQL)
         mysql("mariadb", MARIADB)
+        binlog("mysql", MYSQL)
+        binlog("mariadb", MARIADB)
         session.execute("drop table fuzz")
     size = sum(path.stat().st_size for path in SEEDS.rglob("*") if path.is_file())
     print(f"{size} bytes of seeds")

@@ -25,5 +25,8 @@ script=bench/run.py
 if [ "${1:-}" = --incremental ]; then
   shift
   script=bench/incremental.py
+elif [ "${1:-}" = --loading ]; then
+  shift
+  script=bench/loading.py
 fi
 exec python3 "$script" "$@"

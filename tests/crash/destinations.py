@@ -103,7 +103,7 @@ class MySqlTarget(Destination):
     type = "mysql"
 
     def __init__(self, lane):
-        self.machine = lane.server("mysql", MySql)
+        self.machine = lane.server("mysql destination", MySql)
         self.name = f"copy_{uuid.uuid4().hex[:12]}"
         self.settings = {"schema": self.name}
         self.upstream = "127.0.0.1", self.machine.port

@@ -17,6 +17,7 @@ PAIRS = {
     ("stream", "duckdb"): 4,
     ("stream", "s3"): 3,
     ("stream", "files"): 2,
+    ("stream", "mysql"): 4,
     ("track", "postgresql"): 4,
     ("track", "sqlite"): 1,
     ("track", "mysql"): 2,
@@ -27,6 +28,7 @@ PAIRS = {
     ("scan", "s3"): 1,
     ("binlog", "postgresql"): 6,
     ("binlog", "sqlite"): 2,
+    ("binlog", "mysql"): 2,
     ("mysql", "postgresql"): 3,
     ("mysql", "sqlite"): 1,
 }

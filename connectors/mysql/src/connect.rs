@@ -9,9 +9,10 @@ mod sign_in;
 mod tls;
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tideway_core::{
@@ -60,6 +61,8 @@ pub struct MySql {
     capabilities: Capabilities,
     /// The session that showed that the settings work, for whoever asks first.
     spare: Arc<Mutex<Option<Session>>>,
+    /// When the ledgers of databases were last swept.
+    swept: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl MySql {
@@ -90,6 +93,7 @@ impl MySql {
                 names: NAMES,
             },
             spare: Arc::default(),
+            swept: Arc::default(),
         };
         let session = mysql.session().await?;
         mysql.keep(session);
@@ -122,6 +126,12 @@ impl MySql {
 
     fn spare(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
         self.spare
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    pub(crate) fn swept(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.swept
             .lock()
             .unwrap_or_else(|broken| broken.into_inner())
     }

@@ -13,6 +13,7 @@ use serde_json::json;
 use tideway_core::{Batch, Column, LogicalType, Result, form};
 use tokio::io::{AsyncRead, Join, ReadBuf, Sink};
 
+pub use crate::changes::fuzz::binlog;
 use crate::{
     config::Config,
     connect::{Flavor, Packets, SentColumn, ServerInfo, Session, introduce},
@@ -44,7 +45,7 @@ async fn converse(plan: u8, packets: Packets) -> Vec<String> {
 async fn ask(plan: u8, packets: Packets, heard: &mut Vec<String>) -> Result<()> {
     let mut session = match plan & 3 {
         // A session that is past its beginning.
-        0 => Session::new(packets, server()),
+        0 => Session::new(packets, server(Flavor::MySql)),
         _ => introduce(&config(plan), packets, None, "fuzz").await?,
     };
     heard.push(format!("{:?}", session.server));
@@ -66,9 +67,14 @@ async fn ask(plan: u8, packets: Packets, heard: &mut Vec<String>) -> Result<()> 
     }
 }
 
-fn server() -> ServerInfo {
+/// A session in which the server says nothing.
+pub(crate) fn speechless(flavor: Flavor) -> Session {
+    Session::new(Packets::over(socket(&[], None)), server(flavor))
+}
+
+fn server(flavor: Flavor) -> ServerInfo {
     ServerInfo {
-        flavor: Flavor::MySql,
+        flavor,
         version: (8, 0, 36),
         shown: "8.0.36".to_owned(),
     }
@@ -130,7 +136,7 @@ const WIDE_DECIMAL_SHAPE: Shape = Shape::Decimal {
 pub fn rows(input: &[u8]) {
     let [count, rest @ ..] = input else { return };
     let count = usize::from(*count) % 32;
-    let Some((about, mut rest)) = rest.split_at_checked(count * 3) else {
+    let Some((about, rest)) = rest.split_at_checked(count * 3) else {
         return;
     };
     let (mut sent, mut columns, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
@@ -147,13 +153,7 @@ pub fn rows(input: &[u8]) {
             unsigned: flags & 1 == 1,
         });
     }
-    let mut rows = Vec::new();
-    while let Some((length, tail)) = rest.split_first_chunk::<2>() {
-        let length = usize::from(u16::from_be_bytes(*length)).min(tail.len());
-        let (row, tail) = tail.split_at(length);
-        rows.push(row);
-        rest = tail;
-    }
+    let rows = sized(rest);
     let decode = |batch_bytes| -> Result<Vec<Batch>> {
         let mut decoder = RowDecoder::new(&columns, &shapes, batch_bytes);
         decoder.begin(&sent)?;
@@ -179,6 +179,18 @@ pub fn rows(input: &[u8]) {
         (Err(_), Err(_)) => {}
         (together, apart) => panic!("only one way fails: {together:?} and {apart:?}"),
     }
+}
+
+/// Pieces, each with its length in two bytes before it.
+pub(crate) fn sized(mut rest: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(tail.len());
+        let (piece, tail) = tail.split_at(length);
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces
 }
 
 fn noted(batches: &[Batch]) -> u64 {
@@ -242,5 +254,6 @@ mod tests {
     fn kept_inputs_hold() {
         hold("mysql_session", session);
         hold("mysql_rows", rows);
+        hold("mysql_binlog", binlog);
     }
 }

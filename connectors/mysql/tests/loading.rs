@@ -23,6 +23,7 @@ on_both!(
     columns_are_added_and_widened,
     rows_without_a_key_are_told_and_left_out,
     a_table_that_others_refer_to_is_refilled_in_place,
+    a_table_that_others_refer_to_is_emptied_where_it_was_to_be_made_anew,
     odd_names_and_texts_arrive_as_they_are,
 );
 
@@ -326,6 +327,25 @@ async fn a_table_that_others_refer_to_is_refilled_in_place(server: Server) {
     let refers = "SELECT REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE \
                   WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'child' AND REFERENCED_TABLE_NAME IS NOT NULL";
     assert_eq!(rig.rows(refers).await, ["people"]);
+    rig.drop().await;
+}
+
+async fn a_table_that_others_refer_to_is_emptied_where_it_was_to_be_made_anew(server: Server) {
+    let rig = Rig::new(server).await;
+    rig.load(people(Write::Append), rows(&BEFORE)).await;
+    rig.run("ALTER TABLE people ADD PRIMARY KEY (id)").await;
+    rig.run("CREATE TABLE child (id BIGINT, FOREIGN KEY (id) REFERENCES people (id) ON DELETE SET NULL)").await;
+    for write in [Write::Append, PARTIAL] {
+        rig.run("INSERT IGNORE INTO people (id, name) VALUES (1, 'old')")
+            .await;
+        let load = Load {
+            disposition: Disposition::Rebuild,
+            ..people(write)
+        };
+        let done = rig.load(load, rows(&AFTER)).await;
+        assert_eq!(done, rig.did(3, 0, 0, 0), "{write:?}");
+        assert_eq!(rig.rows(ALL).await, ["2|b", "3|C", "4|d"], "{write:?}");
+    }
     rig.drop().await;
 }
 

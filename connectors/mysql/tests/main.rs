@@ -7,3 +7,6 @@ mod loading;
 mod reading;
 mod rig;
 mod values;
+mod write_changes;
+mod write_changes_loads;
+mod write_changes_model;

@@ -131,7 +131,7 @@ impl Rig {
     pub async fn staged(&self) -> Vec<String> {
         self.rows(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
-             AND TABLE_NAME LIKE '\\_tideway\\_%' AND TABLE_NAME <> '_tideway_loads'",
+             AND LEFT(TABLE_NAME, 9) = '_tideway_' AND TABLE_NAME <> '_tideway_loads'",
         )
         .await
     }

@@ -12,6 +12,8 @@ mod cell;
 mod convert;
 mod event;
 mod follow;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod gtid;
 mod json;
 mod lag;

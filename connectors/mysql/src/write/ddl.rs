@@ -14,6 +14,18 @@ use crate::{
     types::{self, collation},
 };
 
+use super::evolve;
+
+/// Columns of a staging table of changes: the number of the part, which its lane draws, and of
+/// the row within it; the code of its operation; and a digit for each data column that says
+/// whether the row keeps what is there, null where it keeps nothing. A row with [`PART_END`]
+/// for its operation ends a part, whose id stands in the last one.
+pub const PART: &str = "_tideway_part";
+pub const ROW: &str = "_tideway_row";
+pub const OP: &str = "_tideway_op";
+pub const KEPT: &str = "_tideway_kept";
+pub const PART_END: u8 = 9;
+
 /// An index holds so many bytes of a row in all.
 const MOST_KEY_BYTES: usize = 3072;
 /// What a key column of fixed size takes at most.
@@ -60,6 +72,16 @@ impl Place {
         self.beside(format!("{OWN_PREFIX}old_{load_id}"))
     }
 
+    /// Where changes make the table that is not there yet.
+    pub fn made(&self, load_id: &str) -> Place {
+        self.beside(format!("{OWN_PREFIX}made_{load_id}"))
+    }
+
+    /// Whatever a load may leave behind.
+    pub fn all_of(&self, load_id: &str) -> [Place; 3] {
+        [self.stage(load_id), self.made(load_id), self.old(load_id)]
+    }
+
     pub fn sql(&self) -> String {
         qualified(&self.database, &self.name)
     }
@@ -78,6 +100,8 @@ pub fn system_columns(load: &Load) -> Vec<&'static str> {
         Write::Merge {
             deletes: Deletes::Soft,
             ..
+        } | Write::Changes {
+            deletes: Deletes::Soft
         }
     );
     let mut names = Vec::new();
@@ -90,16 +114,22 @@ pub fn system_columns(load: &Load) -> Vec<&'static str> {
     names
 }
 
-/// Whether what is staged has its primary key from the beginning: a row that comes again
-/// replaces the one before, and nothing has to be sorted in the end.
+/// Whether a table that the load makes has its primary key from the beginning. In a staging
+/// table of rows one that comes again replaces the one before, and nothing has to be sorted in
+/// the end.
 pub fn is_keyed(load: &Load) -> bool {
     match load.write {
         // Rows without a key are not staged.
-        Write::Merge { .. } => true,
+        Write::Merge { .. } | Write::Changes { .. } => true,
         Write::Replace => !load.target.key.is_empty() && !key_may_be_null(load),
         // Appended rows may repeat a key: each is one more state of the same thing.
-        Write::Append | Write::Changes { .. } => false,
+        Write::Append => false,
     }
+}
+
+/// Whether what is staged are changes rather than rows.
+pub fn has_changes(load: &Load) -> bool {
+    matches!(load.write, Write::Changes { .. })
 }
 
 pub fn key_may_be_null(load: &Load) -> bool {
@@ -175,7 +205,7 @@ pub fn type_sql(
 /// What says which load a table was made by, and of which columns. It goes with the table
 /// wherever it is renamed to.
 pub fn token(load: &Load, server: &ServerInfo) -> String {
-    let columns = layout(load, server);
+    let columns = staged_layout(load, server);
     format!("{}{:016x}", token_of(&load.id), xxh3_64(columns.as_bytes()))
 }
 
@@ -183,11 +213,36 @@ pub fn token_of(load_id: &str) -> String {
     format!("tideway load {load_id} ")
 }
 
-fn layout(load: &Load, server: &ServerInfo) -> String {
+fn staged_layout(load: &Load, server: &ServerInfo) -> String {
+    match has_changes(load) {
+        true => layout_of_changes(load, server),
+        false => layout(load, server, &[]),
+    }
+}
+
+fn layout_of_changes(load: &Load, server: &ServerInfo) -> String {
+    let mut parts = vec![
+        format!("{PART} BIGINT UNSIGNED NOT NULL"),
+        format!("{ROW} BIGINT UNSIGNED NOT NULL"),
+        format!("{OP} TINYINT UNSIGNED NOT NULL"),
+    ];
+    // Of a deleted row the key alone is told, and what ends a part has not even that.
+    parts.extend(load.target.columns.iter().map(|column| {
+        let kind = type_sql(column.logical, length_of(load, column), server, false);
+        format!("{} {kind}", ident(&column.name))
+    }));
+    parts.push(format!("{KEPT} VARBINARY(1024) NULL"));
+    parts.push(format!("PRIMARY KEY ({PART}, {ROW})"));
+    list(parts)
+}
+
+fn layout(load: &Load, server: &ServerInfo, system: &[&str]) -> String {
     let columns = load.target.columns.iter();
     let mut parts: Vec<String> = columns
         .map(|column| declaration(load, column, server))
         .collect();
+    let stamp = evolve::stamp_sql(server);
+    parts.extend(system.iter().map(|name| format!("{} {stamp}", ident(name))));
     if is_keyed(load) {
         parts.push(format!("PRIMARY KEY ({})", idents(&load.target.key)));
     }
@@ -200,23 +255,33 @@ pub fn idents<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 
 /// Makes the staging table. System columns come once all rows are there.
 pub async fn create_stage(session: &mut Session, load: &Load, stage: &Place) -> Result<()> {
+    let columns = staged_layout(load, &session.server);
+    create(session, load, stage, &columns).await
+}
+
+/// Makes a table with all that the target is to have, empty.
+pub async fn create_target(session: &mut Session, load: &Load, place: &Place) -> Result<()> {
+    let columns = layout(load, &session.server, &system_columns(load));
+    create(session, load, place, &columns).await
+}
+
+async fn create(session: &mut Session, load: &Load, place: &Place, columns: &str) -> Result<()> {
     let server = session.server.clone();
     let sql = format!(
-        "CREATE TABLE {} ({}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 \
-         COLLATE {} COMMENT {}",
-        stage.sql(),
-        layout(load, &server),
+        "CREATE TABLE {} ({columns}) ENGINE = InnoDB ROW_FORMAT = DYNAMIC \
+         DEFAULT CHARACTER SET utf8mb4 COLLATE {} COMMENT {}",
+        place.sql(),
         collation(server.flavor, server.version),
         literal(&token(load, &server))
     );
     session.run(&sql).await.map(|_| ())
 }
 
-pub async fn drop_table(session: &mut Session, place: &Place) -> Result<()> {
-    session
-        .run(&format!("DROP TABLE IF EXISTS {}", place.sql()))
-        .await
-        .map(|_| ())
+/// Drops those of the tables that are there.
+pub async fn drop_tables(session: &mut Session, places: &[Place]) -> Result<()> {
+    let names = list(places.iter().map(Place::sql));
+    let sql = format!("DROP TABLE IF EXISTS {names}");
+    session.run(&sql).await.map(|_| ())
 }
 
 /// Makes the database if it is missing. Asking first spares those who may use it the right to

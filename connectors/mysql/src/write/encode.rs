@@ -10,6 +10,8 @@ use arrow_array::{
 };
 use tideway_core::{Column, Error, LogicalType, Note, Result};
 
+mod change;
+
 use super::json;
 use crate::calendar;
 
@@ -20,6 +22,16 @@ pub enum Style {
     File,
     /// `(1, 'a')`, as SQL spells it without backslash escapes.
     Values,
+}
+
+impl Style {
+    /// What stands before a row, between its values and behind it.
+    fn marks(self) -> [&'static [u8]; 3] {
+        match self {
+            Style::File => [b"", b"\t", b"\n"],
+            Style::Values => [b"(", b",", b")"],
+        }
+    }
 }
 
 const NOT_FINITE: &str = "NaN or infinity stored as null";
@@ -79,10 +91,7 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// Puts one row.
     pub fn put(&mut self, row: usize, out: &mut Vec<u8>) -> Result<()> {
-        let (open, between, close): (&[u8], &[u8], &[u8]) = match self.style {
-            Style::File => (b"", b"\t", b"\n"),
-            Style::Values => (b"(", b",", b")"),
-        };
+        let [open, between, close] = self.style.marks();
         out.extend_from_slice(open);
         for (at, cells) in self.columns.iter_mut().enumerate() {
             if at > 0 {

@@ -1,5 +1,7 @@
 //! Brings an existing target up to date: columns are added and widened, never dropped.
 
+use std::collections::HashMap;
+
 use tideway_core::{
     Column, Error, LogicalType, Result,
     destination::{Load, SchemaChange, Write},
@@ -25,6 +27,10 @@ pub struct Evolution {
 }
 
 impl Evolution {
+    pub fn is_needed(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     fn push(&mut self, action: String, change: String) {
         self.actions.push(action);
         self.changes.push(SchemaChange(change));
@@ -193,7 +199,7 @@ fn relax_vanished(evolution: &mut Evolution, target: &Described, load: &Load) {
 
 /// Makes the changes, if there are any.
 pub async fn apply(session: &mut Session, place: &Place, evolution: &Evolution) -> Result<()> {
-    if evolution.actions.is_empty() {
+    if !evolution.is_needed() {
         return Ok(());
     }
     let sql = format!("ALTER TABLE {} {}", place.sql(), list(&evolution.actions));
@@ -219,7 +225,15 @@ pub async fn dependents(session: &mut Session, place: &Place) -> Result<Vec<Stri
 /// What an index has of a text at most, where a text has no length.
 const PREFIX: usize = 191;
 
-/// Gives a target that is merged into an index on the key, where it has none.
+/// Whether some index leads to rows by the key.
+pub fn leads_to_key(indexes: &HashMap<String, Vec<String>>, key: &[String]) -> bool {
+    indexes.values().any(|columns| {
+        let front = columns.get(..key.len()).unwrap_or_default();
+        !front.is_empty() && front.iter().all(|name| key.contains(name))
+    })
+}
+
+/// Gives a target whose rows are found by key an index on it, where it has none.
 pub async fn index_key(
     session: &mut Session,
     place: &Place,
@@ -227,15 +241,11 @@ pub async fn index_key(
     target: &Described,
 ) -> Result<Option<SchemaChange>> {
     let key = &load.target.key;
-    if !matches!(load.write, Write::Merge { .. }) {
+    if !matches!(load.write, Write::Merge { .. } | Write::Changes { .. }) {
         return Ok(None);
     }
     let found = indexes(session, &place.database, &place.name).await?;
-    let leads = |columns: &Vec<String>| {
-        let front = columns.get(..key.len()).unwrap_or_default();
-        !front.is_empty() && front.iter().all(|name| key.contains(name))
-    };
-    if found.values().any(leads) {
+    if leads_to_key(&found, key) {
         return Ok(None);
     }
     let columns = key.iter().map(|name| {

@@ -14,7 +14,9 @@ use tideway_core::{
 };
 
 use super::{
-    ddl::{Place, drop_table, idents, is_keyed, system_columns, token_of},
+    ddl::{
+        Place, create_target, drop_tables, has_changes, idents, is_keyed, system_columns, token_of,
+    },
     evolve,
     lane::BEGIN,
     ledger::Ledger,
@@ -39,7 +41,12 @@ pub async fn is_finished(session: &mut Session, load: &Load, place: &Place) -> R
         return Ok(true);
     }
     let target = describe(session, &place.database, &place.name).await?;
-    Ok(target.is_some_and(|target| target.comment.starts_with(&token_of(&load.id))))
+    Ok(target.is_some_and(|target| is_made_by(&target, load)))
+}
+
+/// Whether this very load has made the table.
+pub fn is_made_by(target: &Described, load: &Load) -> bool {
+    target.comment.starts_with(&token_of(&load.id))
 }
 
 /// What is left to do once the rows are where they belong. May be repeated.
@@ -47,8 +54,7 @@ pub async fn settle(session: &mut Session, load: &Load, place: &Place, rows: u64
     Ledger::beside(place)
         .record_finished(session, &load.id, rows)
         .await?;
-    drop_table(session, &place.stage(&load.id)).await?;
-    drop_table(session, &place.old(&load.id)).await
+    drop_tables(session, &place.all_of(&load.id)).await
 }
 
 /// Finishes the load. With `in_place`, a table that is there is kept whatever the load says,
@@ -78,7 +84,11 @@ async fn attempt(
     place: &Place,
     in_place: bool,
 ) -> Result<Outcome> {
-    if is_finished(session, load, place).await? {
+    let target = describe(session, &place.database, &place.name).await?;
+    let made = target
+        .as_ref()
+        .is_some_and(|target| is_made_by(target, load));
+    if made || Ledger::beside(place).finished(session, &load.id).await? {
         settle(session, load, place, 0).await?;
         return Ok(Outcome {
             repeated: true,
@@ -92,16 +102,21 @@ async fn attempt(
         )));
     };
     let rows = count(session, load, place).await?;
-    let target = describe(session, &place.database, &place.name).await?;
-    if takes_place(load, target.is_some()) && !(in_place && target.is_some()) {
-        take_place(session, load, place, &staged, target.as_ref()).await?;
-        settle(session, load, place, rows).await?;
-        return Ok(Outcome {
-            inserted: rows,
-            ..Outcome::default()
-        });
-    }
-    let outcome = move_in(session, load, place, rows).await?;
+    let outcome = match target {
+        Some(target) if in_place || !takes_place(load, true) => {
+            move_in(session, load, place, target, rows).await?
+        }
+        target if has_changes(load) => {
+            make_anew(session, load, place, target.is_some(), rows).await?
+        }
+        target => {
+            take_place(session, load, place, &staged, target.as_ref()).await?;
+            Outcome {
+                inserted: rows,
+                ..Outcome::default()
+            }
+        }
+    };
     settle(session, load, place, rows).await?;
     Ok(outcome)
 }
@@ -109,7 +124,7 @@ async fn attempt(
 /// The rows that are staged. Where there is a key, rows of the same key are one.
 async fn count(session: &mut Session, load: &Load, place: &Place) -> Result<u64> {
     let (_, landed) = Ledger::beside(place).landed(session, &load.id).await?;
-    if !is_keyed(load) {
+    if !is_keyed(load) || has_changes(load) {
         return Ok(landed);
     }
     let sql = format!("SELECT COUNT(*) FROM {}", place.stage(&load.id).sql());
@@ -163,14 +178,46 @@ async fn take_place(
             session.run(&sql).await?;
         }
     }
+    swap(session, load, place, &stage, target.is_some()).await
+}
+
+/// A table becomes the target, and the one that is there goes out of its way.
+async fn swap(
+    session: &mut Session,
+    load: &Load,
+    place: &Place,
+    made: &Place,
+    exists: bool,
+) -> Result<()> {
     let mut moves = Vec::new();
-    if target.is_some() {
+    if exists {
         moves.push(format!("{} TO {}", place.sql(), place.old(&load.id).sql()));
     }
-    moves.push(format!("{} TO {}", stage.sql(), place.sql()));
+    moves.push(format!("{} TO {}", made.sql(), place.sql()));
     lock::alone(session, place, &format!("RENAME TABLE {}", list(moves))).await?;
     failpoint::reach("mysql.renamed");
     Ok(())
+}
+
+/// Changes of a table that is not there, or is to be made anew, are put in place elsewhere
+/// first: nobody sees the table before its rows.
+async fn make_anew(
+    session: &mut Session,
+    load: &Load,
+    place: &Place,
+    exists: bool,
+    rows: u64,
+) -> Result<Outcome> {
+    let made = place.made(&load.id);
+    drop_tables(session, std::slice::from_ref(&made)).await?;
+    create_target(session, load, &made).await?;
+    let target = describe(session, &made.database, &made.name).await?;
+    let target = target.ok_or_else(|| Error::bug("a table is gone right after it was made"))?;
+    let outcome = fill(session, load, place, &target, rows).await?;
+    session.run("COMMIT").await?;
+    failpoint::reach("mysql.made");
+    swap(session, load, place, &made, exists).await?;
+    Ok(outcome)
 }
 
 /// Columns of the target that neither the load nor the staging table has.
@@ -209,29 +256,27 @@ async fn key_stage(session: &mut Session, load: &Load, place: &Place) -> Result<
     }
 }
 
-async fn move_in(session: &mut Session, load: &Load, place: &Place, rows: u64) -> Result<Outcome> {
+async fn move_in(
+    session: &mut Session,
+    load: &Load,
+    place: &Place,
+    mut target: Described,
+    rows: u64,
+) -> Result<Outcome> {
     let missing = || {
         Error::drift(format!(
             "{place} was dropped by someone while it was loaded"
         ))
     };
-    let server = session.server.clone();
-    let target = describe(session, &place.database, &place.name)
-        .await?
-        .ok_or_else(missing)?;
-    // `begin` has done this already, unless the table came or changed meanwhile.
-    let evolution = evolve::evolution(&target, load, &server)?;
-    evolve::apply(session, place, &evolution).await?;
-    let target = describe(session, &place.database, &place.name)
-        .await?
-        .ok_or_else(missing)?;
-    let now = now(session).await?;
-    let moving = Moving::new(load, place, &target, &server, &now)?;
-    for sql in BEGIN {
-        session.run(sql).await?;
+    // `begin` has done this already, unless the table came or changed meanwhile. It would end
+    // a transaction, so it comes before.
+    let evolution = evolve::evolution(&target, load, &session.server)?;
+    if evolution.is_needed() {
+        evolve::apply(session, place, &evolution).await?;
+        let found = describe(session, &place.database, &place.name).await?;
+        target = found.ok_or_else(missing)?;
     }
-    let outcome = moving.run(session, rows).await;
-    let outcome = outcome.map_err(|error| error.while_(place))?;
+    let outcome = fill(session, load, place, &target, rows).await?;
     Ledger::beside(place)
         .record_finished(session, &load.id, rows)
         .await?;
@@ -239,6 +284,23 @@ async fn move_in(session: &mut Session, load: &Load, place: &Place, rows: u64) -
     session.run("COMMIT").await?;
     failpoint::reach("mysql.committed");
     Ok(outcome)
+}
+
+/// Begins a transaction and moves the rows, of which there are so many, into the table.
+async fn fill(
+    session: &mut Session,
+    load: &Load,
+    place: &Place,
+    target: &Described,
+    rows: u64,
+) -> Result<Outcome> {
+    let (server, now) = (session.server.clone(), now(session).await?);
+    let moving = Moving::new(load, place, target, &server, &now)?;
+    for sql in BEGIN {
+        session.run(sql).await?;
+    }
+    let outcome = moving.run(session, rows).await;
+    outcome.map_err(|error| error.while_(place))
 }
 
 async fn now(session: &mut Session) -> Result<String> {

@@ -6,18 +6,19 @@ use arrow_array::{Array, RecordBatch};
 use async_trait::async_trait;
 use tideway_core::{
     Batch, Error, LogicalType, Note, Ops, Result,
-    destination::{Accepted, Durable, Lane, Load, Write},
+    destination::{Accepted, Durable, Lane, Load},
     failpoint,
+    operations::Operations,
 };
 
 use super::{
-    ddl::{Place, in_key, is_keyed},
+    ddl::{KEPT, OP, PART, PART_END, Place, ROW, has_changes, in_key, is_keyed},
     encode::{Encoder, Style},
     ledger::Ledger,
 };
 use crate::{
     connect::{Flavor, Session},
-    sql::{ident, list},
+    sql::{binary, ident, list},
 };
 
 /// Rows are sent when about this many bytes have come together.
@@ -38,8 +39,12 @@ pub struct MySqlLane {
     sql: String,
     /// Indexes of the key columns, where rows without a key cannot be staged.
     key: Vec<usize>,
+    /// The rows are changes.
+    changes: bool,
     buffer: Vec<u8>,
     part: Part,
+    /// The number of the open part of changes, unlike that of any other part of the load.
+    number: u64,
 }
 
 /// What a lane has done since its last commit.
@@ -65,12 +70,12 @@ impl MySqlLane {
         } else {
             Style::Values
         };
-        let stage = place.stage(&load.id).sql();
-        let names = list(columns.iter().map(|column| ident(&column.name)));
+        let changes = has_changes(&load);
+        // Of changes each state counts, and no key comes twice in a part.
+        let replaces = is_keyed(&load) && !changes;
         let sql = match style {
-            Style::File => load_sql(&load, &stage),
-            Style::Values if is_keyed(&load) => format!("REPLACE INTO {stage} ({names}) VALUES "),
-            Style::Values => format!("INSERT INTO {stage} ({names}) VALUES "),
+            Style::File => load_sql(&load, place, replaces),
+            Style::Values => insert_sql(&load, place, replaces),
         };
         let key = (0..columns.len()).filter(|at| {
             let column = columns.get(*at);
@@ -93,8 +98,10 @@ impl MySqlLane {
             load,
             style,
             sql,
+            changes,
             buffer: Vec::new(),
             part: Part::None,
+            number: 0,
         }
     }
 
@@ -108,6 +115,7 @@ impl MySqlLane {
                     self.session.run(sql).await?;
                 }
                 self.buffer.clear();
+                (_, self.number) = uuid::Uuid::new_v4().as_u64_pair();
                 if self.style == Style::File {
                     self.session.load(&self.sql).await?;
                 }
@@ -116,13 +124,22 @@ impl MySqlLane {
         }
     }
 
-    /// Encodes all rows of a batch, sending what comes together. Gives how many were sent.
-    async fn send_rows(&mut self, batch: &RecordBatch) -> Result<(u64, Vec<Note>)> {
+    /// Encodes all rows of a batch, sending what comes together. Gives how many were sent;
+    /// `before` is how many of the part there are already.
+    async fn send_rows(&mut self, batch: &Batch, before: u64) -> Result<(u64, Vec<Note>)> {
+        if matches!(batch.ops, Ops::Each(_)) != self.changes {
+            return Err(Error::bug("rows and changes came for the other's load"));
+        }
+        let key = self.key.clone();
+        let operations = match self.changes {
+            true => Some(Operations::of(batch, &key)?),
+            false => None,
+        };
         let encoder = self.encoder.clone();
-        let mut rows = encoder.rows(batch)?;
+        let mut rows = encoder.rows(&batch.rows)?;
         let mut sent = 0;
-        for row in 0..batch.num_rows() {
-            if self.lacks_key(batch, row) {
+        for row in 0..batch.row_count() {
+            if self.lacks_key(&batch.rows, row) {
                 continue;
             }
             if self.style == Style::Values {
@@ -133,14 +150,20 @@ impl MySqlLane {
                 };
                 self.buffer.extend_from_slice(opening);
             }
-            rows.put(row, &mut self.buffer)?;
+            match &operations {
+                Some(operations) => {
+                    let place = (self.number, before + sent);
+                    rows.put_change(row, place, operations, &mut self.buffer)?;
+                }
+                None => rows.put(row, &mut self.buffer)?,
+            }
             sent += 1;
             if self.buffer.len() >= CHUNK.min(self.session.most_bytes / 4) {
                 self.flush().await?;
             }
         }
         let mut notes = rows.notes();
-        let without = batch.num_rows() as u64 - sent;
+        let without = batch.row_count() as u64 - sent;
         if without > 0 {
             notes.push(Note {
                 column: self.load.target.key.join(", "),
@@ -196,10 +219,37 @@ impl MySqlLane {
         }
         Ok(())
     }
+
+    /// Says where a part of changes ends, and what it is called.
+    async fn end_changes(&mut self, part_id: &str, sent: u64) -> Result<()> {
+        let sql = format!(
+            "INSERT INTO {} ({PART}, {ROW}, {OP}, {KEPT}) VALUES ({}, {sent}, {PART_END}, {})",
+            self.place.stage(&self.load.id).sql(),
+            self.number,
+            binary(part_id.as_bytes())
+        );
+        self.session.run(&sql).await.map(|_| ())
+    }
+}
+
+/// The columns of a row as it is sent, `spelled` as the statement wants each data column.
+fn sent_columns(load: &Load, spelled: impl IntoIterator<Item = String>) -> String {
+    if !has_changes(load) {
+        return list(spelled);
+    }
+    let front = [PART, ROW, OP].map(str::to_owned);
+    list(front.into_iter().chain(spelled).chain([KEPT.to_owned()]))
+}
+
+fn insert_sql(load: &Load, place: &Place, replaces: bool) -> String {
+    let verb = if replaces { "REPLACE" } else { "INSERT" };
+    let names = load.target.columns.iter().map(|column| ident(&column.name));
+    let (stage, names) = (place.stage(&load.id).sql(), sent_columns(load, names));
+    format!("{verb} INTO {stage} ({names}) VALUES ")
 }
 
 /// Delimiters as hexadecimal digits: sessions know no backslash escapes.
-fn load_sql(load: &Load, stage: &str) -> String {
+fn load_sql(load: &Load, place: &Place, replaces: bool) -> String {
     let mut fields = Vec::new();
     let mut sets = Vec::new();
     for (at, column) in load.target.columns.iter().enumerate() {
@@ -211,11 +261,12 @@ fn load_sql(load: &Load, stage: &str) -> String {
             fields.push(name);
         }
     }
-    let replace = if is_keyed(load) { "REPLACE " } else { "" };
+    let replace = if replaces { "REPLACE " } else { "" };
     let mut sql = format!(
-        "LOAD DATA LOCAL INFILE 'tideway' {replace}INTO TABLE {stage} CHARACTER SET utf8mb4 \
+        "LOAD DATA LOCAL INFILE 'tideway' {replace}INTO TABLE {} CHARACTER SET utf8mb4 \
          FIELDS TERMINATED BY 0x09 ESCAPED BY 0x5C LINES TERMINATED BY 0x0A ({})",
-        list(fields)
+        place.stage(&load.id).sql(),
+        sent_columns(load, fields)
     );
     if !sets.is_empty() {
         sql.push_str(&format!(" SET {}", list(sets)));
@@ -226,11 +277,8 @@ fn load_sql(load: &Load, stage: &str) -> String {
 #[async_trait]
 impl Lane for MySqlLane {
     async fn write(&mut self, batch: Batch) -> Result<Accepted> {
-        if let (Ops::Each(_), _) | (_, Write::Changes { .. }) = (&batch.ops, self.load.write) {
-            return Err(Error::unsupported("MySQL cannot take a change stream yet"));
-        }
         let (rows, sent) = self.take_part().await?;
-        let (more, notes) = self.send_rows(&batch.rows).await?;
+        let (more, notes) = self.send_rows(&batch, sent).await?;
         self.part = Part::Open {
             rows: rows + batch.row_count() as u64,
             sent: sent + more,
@@ -241,6 +289,9 @@ impl Lane for MySqlLane {
     async fn commit(&mut self, part_id: &str) -> Result<Durable> {
         let (rows, sent) = self.take_part().await?;
         self.close(sent).await?;
+        if self.changes {
+            self.end_changes(part_id, sent).await?;
+        }
         let ledger = Ledger::beside(&self.place);
         let session = &mut self.session;
         let fresh = ledger.record(session, &self.load.id, part_id, sent).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tideway_core::Result;
 
-use super::ddl::{Place, drop_table, ensure_database};
+use super::ddl::{Place, drop_tables, ensure_database};
 use crate::{
     connect::Session,
     discover::{OWN_PREFIX, describe, number, text},
@@ -58,12 +58,21 @@ impl Ledger {
         );
         for row in session.rows(&stale).await? {
             let load_id = text(&row, 0);
-            drop_table(session, &self.place.stage(&load_id)).await?;
-            drop_table(session, &self.place.old(&load_id)).await?;
+            drop_tables(session, &self.place.all_of(&load_id)).await?;
             let forget = format!("DELETE FROM {table} WHERE load_id = {}", literal(&load_id));
             session.run(&forget).await?;
         }
         Ok(())
+    }
+
+    /// Whether anything is known of a load.
+    pub async fn knows(&self, session: &mut Session, load_id: &str) -> Result<bool> {
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE load_id = {} LIMIT 1",
+            self.place.sql(),
+            literal(load_id)
+        );
+        Ok(session.value(&sql).await?.is_some())
     }
 
     pub async fn finished(&self, session: &mut Session, load_id: &str) -> Result<bool> {

@@ -5,11 +5,13 @@ use tideway_core::{
     destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, Load, Outcome, UPDATED_AT, Write},
 };
 
+mod changes;
+
 use super::ddl::{Place, in_key, length_of};
 use crate::{
     connect::{ServerInfo, Session},
     discover::{Described, DescribedColumn},
-    sql::{ident, list, literal},
+    sql::{ident, list, literal, qualified},
     types::{collation, made},
 };
 
@@ -19,6 +21,8 @@ struct Landing {
     in_key: bool,
     /// The target's and the staged value, equal where nothing would change.
     same: (String, String),
+    /// The target's value where it may be chosen instead of the staged one.
+    stays: String,
     /// The staged value as a key of the target.
     key: String,
 }
@@ -47,10 +51,16 @@ impl Landing {
             (false, false) if found.server_type.name != "json" => (plain(), here.clone()),
             _ => ((text(&there), text(&here)), here.clone()),
         };
+        // Not every two sets of characters can stand in one choice.
+        let stays = match textual {
+            (true, true) => same.0.clone(),
+            _ => there.clone(),
+        };
         Landing {
             in_key: in_key(load, &column.name),
             name,
             same,
+            stays,
             key,
         }
     }
@@ -89,7 +99,7 @@ impl<'a> Moving<'a> {
         Ok(Moving {
             load,
             target,
-            table: place.sql(),
+            table: qualified(&target.database, &target.name),
             stage: place.stage(&load.id).sql(),
             landings: landings.collect::<Result<_>>()?,
             now: literal(now),
@@ -99,28 +109,30 @@ impl<'a> Moving<'a> {
     /// Moves the rows, of which there are `staged`, as the load asks for.
     pub async fn run(&self, session: &mut Session, staged: u64) -> Result<Outcome> {
         let load = self.load;
-        if load.write == Write::Replace || load.disposition == Disposition::Truncate {
+        // A table that was to be made anew comes here where something depends on it.
+        if load.write == Write::Replace || load.disposition != Disposition::Retain {
             // TRUNCATE would show everybody an empty table.
             session.run(&format!("DELETE FROM {}", self.table)).await?;
         }
-        let Write::Merge { complete, deletes } = load.write else {
-            let done = session.run(&self.insert("")).await?;
-            return Ok(Outcome {
-                inserted: done.rows,
-                ..Outcome::default()
-            });
+        let (complete, deletes) = match load.write {
+            Write::Merge { complete, deletes } => (complete, deletes),
+            Write::Changes { deletes } => {
+                return self.apply_staged(session, staged, deletes).await;
+            }
+            Write::Append | Write::Replace => {
+                let done = session.run(&self.insert("")).await?;
+                return Ok(Outcome {
+                    inserted: done.rows,
+                    ..Outcome::default()
+                });
+            }
         };
         let updated = match self.update() {
             Some(sql) => session.run(&sql).await?.rows,
             None => 0,
         };
-        let join = format!(
-            "LEFT JOIN {} AS t ON {} WHERE {} IS NULL",
-            self.table,
-            self.same_key("t"),
-            self.key_of("t")
-        );
-        let inserted = session.run(&self.insert(&join)).await?.rows;
+        let absent = format!("{} WHERE {}", self.met(), self.not_met());
+        let inserted = session.run(&self.insert(&absent)).await?.rows;
         let deleted = match complete.then_some(deletes) {
             None => 0,
             Some(deletes) => session.run(&self.delete(deletes)).await?.rows,
@@ -152,13 +164,41 @@ impl<'a> Moving<'a> {
 
     /// Brings rows up to date that differ from what was staged, or were marked deleted.
     fn update(&self) -> Option<String> {
-        let data = || self.landings.iter().filter(|landing| !landing.in_key);
-        let mut sets: Vec<String> = data()
-            .map(|landing| format!("t.{0} = s.{0}", landing.name))
-            .collect();
-        let mut differs: Vec<String> = data()
-            .map(|landing| format!("NOT ({} <=> {})", landing.same.0, landing.same.1))
-            .collect();
+        let joined = format!(
+            "{} AS t JOIN {} AS s ON {}",
+            self.table,
+            self.stage,
+            self.same_key("t")
+        );
+        self.update_of(&joined, |_| None, "TRUE")
+    }
+
+    /// The same for the staged rows for which `which` is true. `keeps` is the condition on
+    /// which a row keeps what it has in a column, if any may.
+    fn update_of(
+        &self,
+        joined: &str,
+        keeps: impl Fn(usize) -> Option<String>,
+        which: &str,
+    ) -> Option<String> {
+        let (mut sets, mut differs) = (Vec::new(), Vec::new());
+        for (at, landing) in self.landings.iter().enumerate() {
+            if landing.in_key {
+                continue;
+            }
+            let (name, (there, here)) = (&landing.name, &landing.same);
+            match keeps(at) {
+                Some(keeps) => {
+                    let stays = &landing.stays;
+                    sets.push(format!("t.{name} = IF({keeps}, {stays}, s.{name})"));
+                    differs.push(format!("(NOT ({keeps}) AND NOT ({there} <=> {here}))"));
+                }
+                None => {
+                    sets.push(format!("t.{name} = s.{name}"));
+                    differs.push(format!("NOT ({there} <=> {here})"));
+                }
+            }
+        }
         if self.target.column(DELETED_AT).is_some() {
             let name = ident(DELETED_AT);
             sets.push(format!("t.{name} = NULL"));
@@ -169,13 +209,19 @@ impl<'a> Moving<'a> {
         }
         sets.extend(self.set_now(&[UPDATED_AT]));
         Some(format!(
-            "UPDATE {} AS t JOIN {} AS s ON {} SET {} WHERE {}",
-            self.table,
-            self.stage,
-            self.same_key("t"),
+            "UPDATE {joined} SET {} WHERE {which} AND ({})",
             list(sets),
             differs.join(" OR ")
         ))
+    }
+
+    /// Joins the target's rows that staged ones meet, if they do.
+    fn met(&self) -> String {
+        format!("LEFT JOIN {} AS t ON {}", self.table, self.same_key("t"))
+    }
+
+    fn not_met(&self) -> String {
+        format!("{} IS NULL", self.key_of("t"))
     }
 
     /// Handles the rows whose keys the source has no more.

@@ -1,6 +1,7 @@
 //! Writing: rows are loaded into a staging table, part by part and through several sessions,
 //! and become the target by renaming or are merged into it in one transaction.
 
+mod changes;
 mod ddl;
 mod encode;
 mod evolve;
@@ -11,12 +12,16 @@ mod ledger;
 mod lock;
 mod merge;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Error, Kind, Result,
+    Column, Error, Kind, Result,
     destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
     form,
 };
@@ -28,10 +33,13 @@ use crate::{
     sql::ident,
 };
 
-use ddl::{Place, create_stage, drop_table, token};
+use ddl::{KEPT, OP, PART, Place, ROW, create_stage, drop_tables, has_changes, token};
 use finish::takes_place;
 use lane::MySqlLane;
 use ledger::Ledger;
+
+/// Ledgers are swept this often by loads that come one after the other.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 
 #[async_trait]
 impl Destination for MySql {
@@ -40,7 +48,7 @@ impl Destination for MySql {
         check_target(&load)?;
         let place = Place::of(&load, &self.config)?;
         let mut session = self.session().await?;
-        let begun = begin(&mut session, &load, &place).await;
+        let begun = self.prepare_load(&mut session, &load, &place).await;
         let begun = begun.map_err(|error| self.advised(&place, error))?;
         self.keep(session);
         Ok(Box::new(MySqlLoad {
@@ -76,6 +84,29 @@ async fn withdraw(session: &mut Session, load: &Load, place: &Place) -> Result<b
 }
 
 impl MySql {
+    async fn prepare_load(
+        &self,
+        session: &mut Session,
+        load: &Load,
+        place: &Place,
+    ) -> Result<Begun> {
+        if has_changes(load)
+            && self.knows_ledger(place)
+            && let Some(begun) = changes::begin(session, load, place).await?
+        {
+            return Ok(begun);
+        }
+        let begun = begin(session, load, place).await?;
+        self.swept().insert(place.database.clone(), Instant::now());
+        Ok(begun)
+    }
+
+    /// Whether the database's ledger is there and was swept not long ago.
+    fn knows_ledger(&self, place: &Place) -> bool {
+        let swept = self.swept().get(&place.database).copied();
+        swept.is_some_and(|at| at.elapsed() < SWEEP_PAUSE)
+    }
+
     /// The error with what to do about it.
     fn advised(&self, place: &Place, error: Error) -> Error {
         match error.kind {
@@ -138,14 +169,23 @@ fn check_target(load: &Load) -> Result<()> {
         }
     }
     let is_column = |key: &String| target.columns.iter().any(|column| column.name == *key);
-    match load.write {
-        Write::Changes { .. } => {
-            return Err(Error::unsupported("MySQL cannot take a change stream yet"));
-        }
-        Write::Merge { .. } if target.key.is_empty() => {
-            return Err(Error::bug(format!("{name} has no key to be merged by")));
-        }
-        _ => {}
+    let by_key = matches!(load.write, Write::Merge { .. } | Write::Changes { .. });
+    if by_key && target.key.is_empty() {
+        return Err(Error::bug(format!("{name} has no key to be merged by")));
+    }
+    let is_ours = |column: &&Column| {
+        let ours = [PART, ROW, OP, KEPT];
+        has_changes(load)
+            && ours
+                .iter()
+                .any(|ours| ours.eq_ignore_ascii_case(&column.name))
+    };
+    if let Some(column) = target.columns.iter().find(is_ours) {
+        return Err(Error::config(format!(
+            "a column of {name} cannot be called {}: the name is kept for bookkeeping",
+            column.name
+        ))
+        .hint("give the field another output name, or leave it out"));
     }
     if !target.key.iter().all(is_column) {
         return Err(Error::bug(format!(
@@ -250,7 +290,8 @@ async fn discard(session: &mut Session, load: &Load, place: &Place) -> Result<()
     Ledger::beside(place)
         .forget_parts(session, &load.id)
         .await?;
-    drop_table(session, &place.stage(&load.id)).await
+    let staged = [place.stage(&load.id), place.made(&load.id)];
+    drop_tables(session, &staged).await
 }
 
 struct MySqlLoad {
