@@ -202,6 +202,10 @@ pub struct CopyArgs {
     /// Read five records of each table and write nothing.
     #[arg(long)]
     pub test: bool,
+    /// Do not read back what was written and compare it with what was read, which is done
+    /// before a table changes hands, where the destination can be read back.
+    #[arg(long)]
+    pub no_verify: bool,
 }
 
 #[derive(Args)]

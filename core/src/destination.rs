@@ -12,7 +12,11 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::{Batch, Column, Error, Note, Payload, Result, payload::Format};
+use crate::{
+    Batch, Column, Error, Note, Payload, Result,
+    payload::Format,
+    sums::{Sums, Verification},
+};
 
 /// The table to be written, in the destination's names.
 #[derive(Debug, Clone)]
@@ -121,6 +125,21 @@ pub struct Outcome {
     pub repeated: bool,
     /// Where the rows are now, for people (`schema.table`, a path).
     pub place: String,
+    /// What the engine found out about the rows before this step; `None` where nobody asked.
+    pub verified: Option<Verification>,
+}
+
+/// How staged rows are read back.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadBack<'a> {
+    /// The form in which they came and are added up ([`crate::source::Snapshot::add_up`]);
+    /// `None`: as batches, of the columns that [`crate::sums::is_compared`] by their types
+    /// in the load.
+    pub format: Option<&'a Format>,
+    /// How many sessions may read at once.
+    pub lanes: usize,
+    /// Aim for batches of this many bytes.
+    pub batch_bytes: usize,
 }
 
 #[async_trait]
@@ -165,6 +184,12 @@ pub trait TableLoad: Send + Sync {
     }
 
     async fn lane(&self) -> Result<Box<dyn Lane>>;
+
+    /// Reads what has been staged and adds it up, once all parts have landed and before
+    /// `finish`; nothing is altered. `None` where the system cannot be read back.
+    async fn read_back(&self, _how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        Ok(None)
+    }
 
     /// Turns what was staged into the table, in one step.
     async fn finish(&self) -> Result<Outcome>;

@@ -19,6 +19,7 @@ pub mod query;
 pub mod schema;
 pub mod secret;
 pub mod source;
+pub mod sums;
 pub mod target;
 pub mod types;
 

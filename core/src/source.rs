@@ -7,7 +7,8 @@ use futures::{FutureExt, StreamExt, future, stream::BoxStream};
 use serde_json::Value;
 
 use crate::{
-    Batch, Catalog, Column, Cursor, Error, Part, Payload, Result, Table, WriteMode, payload::Format,
+    Batch, Catalog, Column, Cursor, Error, Part, Payload, Result, Table, WriteMode,
+    payload::Format, sums::Sums,
 };
 
 /// Rows of one part, each batch about [`Read::batch_bytes`] large. Dropping the
@@ -88,5 +89,10 @@ pub trait Snapshot: Send + Sync {
     fn read_as(self: Arc<Self>, _: Arc<Read>, _: Part, format: &Format) -> PayloadStream {
         let error = Error::bug(format!("rows cannot be read as {}", format.name));
         future::ready(Err(error)).into_stream().boxed()
+    }
+
+    /// Adds rows in one of these formats up, by their bytes.
+    fn add_up(&self, format: &Format, _: &Payload, _: &mut Sums) -> Result<()> {
+        Err(Error::bug(format!("nobody adds up {}", format.name)))
     }
 }

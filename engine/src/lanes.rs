@@ -17,6 +17,7 @@ use tideway_core::{
     destination::{Accepted, Lane, TableLoad},
     payload::Format,
     source::{Read, Snapshot},
+    sums::Sums,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::{boundary::Boundary, load::Kept, meter::TableMeter, shape::Shaper};
+use crate::{boundary::Boundary, load::Kept, meter::TableMeter, shape::Shaper, staged::Tally};
 
 /// Permits are counted in this many bytes.
 const UNIT: usize = 1024;
@@ -79,6 +80,8 @@ pub struct TableFlow {
     /// Rows that may still pass in a test run.
     pub remaining: Option<AtomicI64>,
     pub notes: Mutex<BTreeMap<(String, String), u64>>,
+    /// What has been read, where it is to be compared with what is staged.
+    pub tally: Option<Tally>,
 }
 
 /// Rows between reader and writer, with their share of the memory.
@@ -205,6 +208,12 @@ async fn carry(flow: &Arc<TableFlow>, lane: &mut dyn Lane, part: &Part) -> Resul
     while let Some(Cargo { rows, _room }) = cargo.recv().await {
         written += rows.row_count();
         let accepted = rows.write(lane).await?;
+        if let Some(tally) = &flow.tally {
+            accepted
+                .notes
+                .iter()
+                .for_each(|note| tally.note(&note.column));
+        }
         flow.take_notes(accepted.notes);
     }
     reader
@@ -223,13 +232,20 @@ async fn carry(flow: &Arc<TableFlow>, lane: &mut dyn Lane, part: &Part) -> Resul
 
 async fn read_part(flow: Arc<TableFlow>, part: Part, sender: mpsc::Sender<Cargo>) -> Result<()> {
     let (snapshot, read) = (flow.snapshot.clone(), flow.read.clone());
+    let tally = flow.tally.as_ref();
+    let mut sums = Sums::new(tally.map_or(0, |tally| tally.types.len()));
     if let Some(format) = &flow.passing {
-        let mut payloads = snapshot.read_as(read, part, format);
+        let mut payloads = snapshot.clone().read_as(read, part, format);
         while let Some(payload) = payloads.next().await {
-            if !flow.hand_on(Rows::Payload(payload?), &sender).await? {
+            let payload = payload?;
+            if tally.is_some() {
+                snapshot.add_up(format, &payload, &mut sums)?;
+            }
+            if !flow.hand_on(Rows::Payload(payload), &sender).await? {
                 break;
             }
         }
+        tally.inspect(|tally| tally.join(&sums));
         return Ok(());
     }
     let mut batches = snapshot.read(read, part);
@@ -238,10 +254,14 @@ async fn read_part(flow: Arc<TableFlow>, part: Part, sender: mpsc::Sender<Cargo>
         flow.take_notes(std::mem::take(&mut batch.notes));
         let (mut batch, last) = flow.shape(batch)?;
         flow.take_notes(std::mem::take(&mut batch.notes));
+        if let Some(tally) = tally {
+            sums.add_batch(&batch.rows, &tally.types)?;
+        }
         if !flow.hand_on(Rows::Batch(batch), &sender).await? || last {
             break;
         }
     }
+    tally.inspect(|tally| tally.join(&sums));
     Ok(())
 }
 

@@ -13,11 +13,12 @@ pub mod plan;
 pub mod run;
 pub mod shape;
 mod snapshots;
+mod staged;
 mod stream;
 pub mod verify;
 
 pub use ledger::{Ledger, MemoryLedger};
 pub use meter::{RunMeter, TableMeter};
 pub use observe::{Level, Observer, Silent, StreamState, TableState};
-pub use plan::{Budget, FieldSpec, FilterSpec, Resync, StreamSpec, SyncSpec, TableSpec};
+pub use plan::{Budget, FieldSpec, FilterSpec, Resync, StreamSpec, SyncSpec, TableSpec, Verify};
 pub use run::{Controls, Report, TableReport, run};

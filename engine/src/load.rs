@@ -28,6 +28,7 @@ use crate::{
     run::RunCx,
     shape::Shaper,
     snapshots::View,
+    staged::{self, Tally},
     stream::recover,
 };
 
@@ -287,6 +288,7 @@ async fn fill(
         )),
         _ => None,
     };
+    let resumed = !progress.landed.is_empty();
     let todo = progress
         .parts
         .iter()
@@ -306,6 +308,7 @@ async fn fill(
         cx.observer
             .log(Level::Debug, &plan.schema_id, message, json!({}));
     }
+    let first = kept.checkpoint.finished_load.is_none() || cx.spec.resync.is_some();
     let flow = Arc::new(TableFlow {
         snapshot,
         read,
@@ -318,6 +321,7 @@ async fn fill(
         cancel: cancel.clone(),
         remaining: cx.spec.test.then(|| AtomicI64::new(TEST_ROWS as i64)),
         notes: Mutex::new(BTreeMap::new()),
+        tally: Tally::of(cx, plan, first),
     });
     load_parts(&flow, load, &cx.slots, cx.lanes, kept).await?;
     report_notes(
@@ -343,6 +347,7 @@ async fn fill(
     {
         cursor.boundary = boundary.hashes();
     }
+    let verified = staged::verify(cx, plan, &flow, load, cancel, resumed).await?;
     // Invariant 2: before the destination changes hands, the ledger knows what cursor
     // belongs to this load, and that no other worker has taken over.
     kept.save().await?;
@@ -359,7 +364,10 @@ async fn fill(
     let told = outcome.notes.iter();
     let told = told.map(|note| ((note.column.clone(), note.what.clone()), note.rows));
     report_notes(cx, plan, &told.collect());
-    Ok(outcome)
+    Ok(Outcome {
+        verified,
+        ..outcome
+    })
 }
 
 /// The first form that the source offers and the destination takes.

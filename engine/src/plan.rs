@@ -27,6 +27,16 @@ pub enum Resync {
     Rebuild,
 }
 
+/// Which loads are read back and compared with what was read, before they are put in place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verify {
+    Never,
+    /// Those of tables that no load was finished of yet, or that are read anew as a whole.
+    #[default]
+    FirstLoads,
+    Always,
+}
+
 /// Memory and concurrency of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -77,6 +87,7 @@ pub struct SyncSpec {
     /// Key of the keyed hash that stands in for obfuscated values.
     pub obfuscation_key: Vec<u8>,
     pub budget: Budget,
+    pub verify: Verify,
     /// Follow the source's change stream where it has one.
     pub stream: Option<StreamSpec>,
 }

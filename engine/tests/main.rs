@@ -3,6 +3,7 @@
 mod fakes;
 mod stream_failures;
 mod streams;
+mod verified;
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -15,7 +16,7 @@ use serde_json::json;
 use tideway_core::{Error, Kind, WriteMode, capability::Replay, naming::Normalize};
 use tideway_engine::{
     Budget, Controls, FilterSpec, Ledger, MemoryLedger, Report, Resync, RunMeter, Silent, SyncSpec,
-    TableSpec, run,
+    TableSpec, Verify, run,
 };
 
 struct Bench {
@@ -74,6 +75,7 @@ impl Bench {
                 lanes: 3,
                 attempts: 3,
             },
+            verify: Verify::Always,
             stream: None,
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use tideway_core::{Error, Result, destination::Disposition};
+use tideway_core::{Error, Result, destination::Disposition, sums::Verification};
 use uuid::Uuid;
 
 use crate::{
@@ -158,6 +158,7 @@ pub struct SchemaExecution {
     pub updated: i64,
     pub deleted: i64,
     pub bytes: i64,
+    pub verification: Option<Verification>,
     pub created_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
@@ -415,6 +416,7 @@ fn schema_of(row: &Row) -> Result<SchemaExecution> {
         updated: row.int("updated")?,
         deleted: row.int("deleted")?,
         bytes: row.int("bytes")?,
+        verification: row.maybe_json("verification")?,
         created_at: row.time("created_at")?,
         started_at: row.maybe_time("started_at")?,
         completed_at: row.maybe_time("completed_at")?,

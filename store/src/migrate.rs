@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0004_executions",
     "0005_records",
     "0006_streams",
+    "0007_verification",
 ];
 
 pub(crate) async fn migrate(db: &Db) -> Result<()> {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use tideway_core::{Error, Result};
+use tideway_core::{Error, Result, sums::Verification};
 use uuid::Uuid;
 
 use crate::{
@@ -53,6 +53,8 @@ pub struct SchemaProgress {
     pub updated: u64,
     pub deleted: u64,
     pub bytes: u64,
+    /// Whether the destination was found to have what was read.
+    pub verification: Option<Verification>,
 }
 
 impl SchemaProgress {
@@ -70,6 +72,7 @@ impl SchemaProgress {
             updated: 0,
             deleted: 0,
             bytes: 0,
+            verification: None,
         }
     }
 }
@@ -227,15 +230,16 @@ impl Queue<'_> {
         tx.execute(
             "INSERT INTO schema_executions (execution_id, schema_id, status, status_message,
                output_name, record_count, error_count, warning_count, inserted, updated,
-               deleted, bytes, created_at, started_at, completed_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $13)
+               deleted, bytes, created_at, started_at, completed_at, verification, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $13)
              ON CONFLICT (execution_id, schema_id) DO UPDATE SET status = excluded.status,
                status_message = excluded.status_message, output_name = excluded.output_name,
                record_count = excluded.record_count, error_count = excluded.error_count,
                warning_count = excluded.warning_count, inserted = excluded.inserted,
                updated = excluded.updated, deleted = excluded.deleted, bytes = excluded.bytes,
                started_at = COALESCE(schema_executions.started_at, excluded.started_at),
-               completed_at = excluded.completed_at, updated_at = excluded.updated_at",
+               completed_at = excluded.completed_at, verification = excluded.verification,
+               updated_at = excluded.updated_at",
             values![
                 lease.execution_id,
                 &progress.schema_id,
@@ -251,7 +255,12 @@ impl Queue<'_> {
                 progress.bytes,
                 now,
                 started,
-                completed
+                completed,
+                progress
+                    .verification
+                    .as_ref()
+                    .map(crate::json)
+                    .transpose()?
             ],
         )
         .await?;

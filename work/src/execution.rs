@@ -14,7 +14,7 @@ use serde_json::json;
 use tideway_core::{Catalog, Connection, Error, Kind, Result, Table, failpoint, naming::Normalize};
 use tideway_engine::{
     Budget, Controls, FieldSpec, FilterSpec, Level, Observer, Report, Resync, RunMeter, SyncSpec,
-    TableSpec,
+    TableSpec, Verify,
 };
 use tideway_store::{
     BulkSync, Claim, Configuration, ExecutionStatus, FieldSelection, KeyField, NormalizeNames,
@@ -192,6 +192,7 @@ impl Work {
                     .unwrap_or(default.tables_at_once),
                 ..default
             },
+            verify: Verify::FirstLoads,
             stream: None,
         })
     }

@@ -120,6 +120,7 @@ impl StoreObserver {
             updated: outcome.updated,
             deleted: outcome.deleted,
             bytes: meter.bytes_read.load(Relaxed),
+            verification: outcome.verified,
         }
     }
 }

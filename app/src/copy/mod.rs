@@ -18,7 +18,7 @@ use tideway_core::{
 };
 use tideway_engine::{
     Budget, Controls, Level, MemoryLedger, Observer, Report, RunMeter, SyncSpec, TableSpec,
-    TableState,
+    TableState, Verify,
 };
 
 use crate::{cli::CopyArgs, exit, print};
@@ -53,6 +53,10 @@ pub async fn run(args: CopyArgs, json: bool) -> Result<ExitCode> {
         cutoff: None,
         obfuscation_key: Vec::new(),
         budget: budget(&args),
+        verify: match args.no_verify {
+            true => Verify::Never,
+            false => Verify::Always,
+        },
         stream: None,
     };
 
@@ -199,8 +203,10 @@ fn print_summary(report: &Report, meter: &RunMeter, time: Duration) {
     for table in &report.tables {
         let Ok(outcome) = &table.result else { continue };
         let rows = meter.table(&table.schema_id).rows_read.load(Relaxed);
+        let verified = outcome.verified.as_ref();
+        let verified = verified.map_or_else(String::new, |verified| format!("\n  {verified}"));
         print::line(&format!(
-            "✓ {} → {}: {} rows read, {} inserted, {} updated, {} deleted, {} unchanged",
+            "✓ {} → {}: {} rows read, {} inserted, {} updated, {} deleted, {} unchanged{verified}",
             table.schema_id,
             outcome.place,
             print::count(rows),
@@ -235,6 +241,7 @@ fn print_json(report: &Report, meter: &RunMeter, time: Duration) {
                     "schema": table.schema_id, "place": outcome.place, "rows": rows,
                     "inserted": outcome.inserted, "updated": outcome.updated,
                     "deleted": outcome.deleted, "unchanged": outcome.unchanged,
+                    "verification": outcome.verified,
                 }),
                 Err(error) => json!({
                     "schema": table.schema_id, "rows": rows,

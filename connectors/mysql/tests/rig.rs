@@ -217,6 +217,7 @@ impl Rig {
             repeated: false,
             notes: Vec::new(),
             place: format!("{}.people", self.database),
+            verified: None,
         }
     }
 }

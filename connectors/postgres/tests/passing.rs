@@ -7,9 +7,10 @@ use futures::TryStreamExt;
 use serde_json::json;
 use tideway_core::{
     Column, LogicalType, Table, WriteMode,
-    destination::{Disposition, Load, TargetTable, Write},
+    destination::{Disposition, Load, ReadBack, TableLoad, TargetTable, Write},
     payload::Format,
     source::{Read, Snapshot},
+    sums::{Sums, is_compared},
 };
 
 use crate::{
@@ -41,7 +42,18 @@ async fn offered(snapshot: &Arc<dyn Snapshot>, read: &Read) -> Option<Format> {
     snapshot.formats(read).await.unwrap().into_iter().next()
 }
 
-/// Loads the table through payloads, and again through batches; gives the rows passed.
+/// What is staged, read back in the form in which it came.
+async fn read_back(load: &dyn TableLoad, format: Option<&Format>) -> Sums {
+    let how = ReadBack {
+        format,
+        lanes: 4,
+        batch_bytes: 64 << 10,
+    };
+    load.read_back(&how).await.unwrap().expect("it can be read")
+}
+
+/// Loads the table through payloads, and again through batches, and reads both back; gives
+/// the rows passed.
 async fn load_both_ways(from: &Rig, to: &Rig, id: &str, write: Write) -> u64 {
     let table = from.table(id).await;
     let snapshot = from.snapshot().await;
@@ -53,6 +65,12 @@ async fn load_both_ways(from: &Rig, to: &Rig, id: &str, write: Write) -> u64 {
     assert!(passed.takes(&format), "{format:?}");
     let (mut lane, mut other) = (passed.lane().await.unwrap(), decoded.lane().await.unwrap());
     let mut total = 0;
+    let types: Vec<_> = table.columns.iter().map(|column| column.logical).collect();
+    let types: Vec<_> = types
+        .into_iter()
+        .map(|logical| Some(logical).filter(|logical| is_compared(*logical)))
+        .collect();
+    let (mut bytes, mut values) = (Sums::new(types.len()), Sums::new(types.len()));
     for part in scan.parts {
         let mut payloads = snapshot
             .clone()
@@ -60,16 +78,21 @@ async fn load_both_ways(from: &Rig, to: &Rig, id: &str, write: Write) -> u64 {
         let mut count = 0;
         while let Some(payload) = payloads.try_next().await.unwrap() {
             count += payload.row_count;
+            snapshot.add_up(&format, &payload, &mut bytes).unwrap();
             lane.write_payload(payload).await.unwrap();
         }
         assert_eq!(lane.commit(&part.id).await.unwrap().rows, count);
         let mut batches = snapshot.clone().read(read.clone(), part.clone());
         while let Some(batch) = batches.try_next().await.unwrap() {
+            values.add_batch(&batch.rows, &types).unwrap();
             other.write(batch).await.unwrap();
         }
         other.commit(&part.id).await.unwrap();
         total += count;
     }
+    assert_eq!(read_back(passed.as_ref(), Some(&format)).await, bytes);
+    assert_eq!(read_back(decoded.as_ref(), None).await, values);
+    assert_eq!((bytes.rows.rows, values.rows.rows), (total, total));
     passed.finish().await.unwrap();
     decoded.finish().await.unwrap();
     total
@@ -148,6 +171,65 @@ async fn many_rows_in_several_parts_pass_and_are_counted() {
     let passed = load_both_ways(&from, &to, "public.many", Write::Replace).await;
     assert_eq!(passed, 120_000);
     assert_eq!(to.rows(DIFFERENT).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_staged_row_that_is_altered_lost_or_doubled_is_found() {
+    let (from, to) = (Rig::new().await, Rig::new().await);
+    // Large enough to be read back in several ranges.
+    from.run(
+        "CREATE TABLE wide (id bigint, amount numeric(12,2), t text);
+         INSERT INTO wide SELECT g, g / 7.0, repeat(md5(g::text), 20)
+         FROM generate_series(1, 40000) g; ANALYZE wide",
+    )
+    .await;
+    let table = from.table("public.wide").await;
+    let snapshot = from.snapshot().await;
+    let read = Arc::new(request(&table));
+    let format = offered(&snapshot, &read).await.expect("a format");
+    let load = load(&table, "wide", Write::Replace);
+    let stage = format!("there._tideway_stage_{}", load.id);
+    let begun = to.begin(load).await;
+    let (mut lane, mut sums) = (begun.lane().await.unwrap(), Sums::new(3));
+    for part in snapshot.plan(&read).await.unwrap().parts {
+        let rows = snapshot.clone();
+        let mut payloads = rows.read_as(read.clone(), part.clone(), &format);
+        while let Some(payload) = payloads.try_next().await.unwrap() {
+            snapshot.add_up(&format, &payload, &mut sums).unwrap();
+            lane.write_payload(payload).await.unwrap();
+        }
+        lane.commit(&part.id).await.unwrap();
+    }
+    let (begun, stage) = (begun.as_ref(), stage.as_str());
+    let sized = format!("SELECT pg_relation_size('{stage}') / 8192 > 3 * 1024");
+    assert_eq!(to.one(&sized).await, "t");
+    assert_eq!(read_back(begun, Some(&format)).await, sums);
+    let decoded = read_back(begun, None).await;
+    assert_eq!(decoded.rows.rows, 40_000);
+    let alike = async |sql: String, columns: &[usize]| {
+        to.run(&sql).await;
+        let now = read_back(begun, Some(&format)).await;
+        assert_eq!(sums.differing(&now), columns, "{sql}");
+        assert_ne!(now.rows, sums.rows, "{sql}");
+        let now = read_back(begun, None).await;
+        assert_eq!(decoded.differing(&now), columns, "{sql}");
+        assert_ne!(now.rows, decoded.rows, "{sql}");
+    };
+    let cent =
+        |sign: &str| format!("UPDATE {stage} SET amount = amount {sign} 0.01 WHERE id = 39999");
+    alike(cent("+"), &[1]).await;
+    to.run(&cent("-")).await;
+    assert_eq!(read_back(begun, Some(&format)).await, sums);
+    // Two rows exchange a value: every column holds what it held.
+    let exchanged = format!(
+        "UPDATE {stage} s SET t = o.t FROM {stage} o WHERE (s.id, o.id) IN ((1, 2), (2, 1))"
+    );
+    alike(exchanged.clone(), &[]).await;
+    to.run(&exchanged).await;
+    alike(format!("DELETE FROM {stage} WHERE id = 20000"), &[0, 1, 2]).await;
+    let doubled = format!("INSERT INTO {stage} SELECT * FROM {stage} WHERE id = 19999");
+    alike(doubled, &[0, 1, 2]).await;
+    begun.abandon().await.unwrap();
 }
 
 #[tokio::test]

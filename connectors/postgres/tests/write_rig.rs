@@ -258,5 +258,6 @@ pub fn did(inserted: u64, updated: u64, deleted: u64, unchanged: u64) -> Outcome
         notes: Vec::new(),
         repeated: false,
         place: "shop.people".into(),
+        verified: None,
     }
 }

@@ -12,13 +12,15 @@ use std::{
 use arrow_array::{Array, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
 use tideway_core::{
-    Batch, Capabilities, CheckReport, Connection, Error, Op, Ops, Payload, Result, Roles,
+    Batch, Capabilities, CheckReport, Connection, Error, LogicalType, Op, Ops, Payload, Result,
+    Roles,
     capability::Replay,
     destination::{
-        Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, SchemaChange, TableLoad,
-        Write,
+        Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, ReadBack, SchemaChange,
+        TableLoad, Write,
     },
     payload::Format,
+    sums::Sums,
 };
 
 use super::capabilities;
@@ -55,6 +57,9 @@ struct Disk {
     most_bytes: usize,
 }
 
+/// What goes wrong with staged rows between writing and reading back.
+pub type Spoil = fn(&mut Vec<Vec<Option<i64>>>);
+
 #[derive(Clone)]
 pub struct FakeDestination {
     disk: Arc<Mutex<Disk>>,
@@ -66,6 +71,10 @@ pub struct FakeDestination {
     pub passed: Arc<AtomicU64>,
     /// Rows that a part says to have lost, once it is committed.
     pub loses: u64,
+    /// What became of the staged rows, unseen, by the time they are read back.
+    pub spoils: Option<Spoil>,
+    /// Staged rows cannot be read back, for this reason.
+    pub unreadable: Option<Error>,
     capabilities: Capabilities,
 }
 
@@ -77,6 +86,8 @@ impl FakeDestination {
             takes: None,
             passed: Arc::default(),
             loses: 0,
+            spoils: None,
+            unreadable: None,
             capabilities: capabilities(Replay::Snapshot),
         }
     }
@@ -200,6 +211,38 @@ impl TableLoad for FakeLoad {
             rows: vec![],
             destination: self.destination.clone(),
         }))
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        tokio::task::yield_now().await;
+        if let Some(error) = &self.destination.unreadable {
+            return Err(error.clone());
+        }
+        let disk = self.destination.disk.lock().unwrap();
+        let staged = disk.staged.get(&self.load.id);
+        let staged = staged.ok_or_else(|| Error::missing("the staging place is gone"))?;
+        let rows = staged.parts.values().flatten();
+        let mut rows: Vec<Vec<Option<i64>>> = rows.map(|row| row.cells.clone()).collect();
+        if let Some(spoil) = self.destination.spoils {
+            spoil(&mut rows);
+        }
+        let width = self.load.target.columns.len();
+        let mut sums = Sums::new(width);
+        if how.format.is_some() {
+            for row in &rows {
+                let cells = row.iter().map(|cell| cell.unwrap().to_be_bytes());
+                super::add_cells(&cells.collect::<Vec<_>>(), &mut sums);
+            }
+            return Ok(Some(sums));
+        }
+        let column = |at: usize| -> Arc<dyn Array> {
+            let cells = rows.iter().map(|row| row[at].filter(|cell| *cell != NULL));
+            Arc::new(cells.collect::<arrow_array::Int64Array>())
+        };
+        let columns = (0..width).map(|at| (format!("c{at}"), column(at), true));
+        let batch = arrow_array::RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        sums.add_batch(&batch, &vec![Some(LogicalType::Int64); width])?;
+        Ok(Some(sums))
     }
 
     async fn finish(&self) -> Result<Outcome> {

@@ -24,9 +24,10 @@ use tideway_core::{
     payload::Format,
     schema::{TableKind, arrow_schema},
     source::{BatchStream, PayloadStream, Read, Scan, Scope, Snapshot, Source},
+    sums::Sums,
 };
 
-pub use destination::FakeDestination;
+pub use destination::{FakeDestination, Spoil};
 pub use log::{Deed, FakeLog};
 
 /// `[id, value, tracking]`
@@ -232,6 +233,16 @@ impl Snapshot for FakeSnapshot {
         self.read(read, part).map_ok(bytes_of).boxed()
     }
 
+    fn add_up(&self, _: &Format, payload: &Payload, sums: &mut Sums) -> Result<()> {
+        let (cells, []) = payload.bytes.as_chunks::<8>() else {
+            panic!("a cell was cut")
+        };
+        for row in cells.chunks(cells.len() / payload.row_count as usize) {
+            add_cells(row, sums);
+        }
+        Ok(())
+    }
+
     fn read(self: Arc<Self>, read: Arc<Read>, part: Part) -> BatchStream {
         let table = read.table.id.name.clone();
         if let Some((error, left)) = self.source.fails.lock().unwrap().get(&table)
@@ -288,4 +299,12 @@ fn record_batch(columns: &[Column], rows: &[Row]) -> RecordBatch {
         Arc::new(rows.iter().map(value).collect::<Int64Array>()) as _
     };
     RecordBatch::try_new(arrow_schema(columns), columns.iter().map(array).collect()).unwrap()
+}
+
+/// A row in the form of eight bytes per cell.
+pub fn add_cells(row: &[[u8; 8]], sums: &mut Sums) {
+    for (column, cell) in row.iter().enumerate() {
+        sums.add_cell(column, cell);
+    }
+    sums.add_row(row.as_flattened());
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tideway_core::{Checkpoint, Cursor, Kind};
+use tideway_core::{Checkpoint, Cursor, Kind, sums::Verification};
 use uuid::Uuid;
 
 use super::{Shop, Site, both, kind, tamper};
@@ -293,6 +293,12 @@ async fn progress_of_schemas_is_kept_with_its_times(site: &Site) {
     let started = running.schemas[0].started_at.unwrap();
     assert_eq!(running.schemas[0].completed_at, None);
 
+    let verified = Verification::Verified {
+        row_count: 10,
+        checksum: "0123456789abcdef".repeat(2),
+        columns_left_out: vec!["j".into()],
+        milliseconds: 7,
+    };
     progress = SchemaProgress {
         status: ExecutionStatus::Completed,
         status_message: Some("with a \0 in it".into()),
@@ -303,6 +309,7 @@ async fn progress_of_schemas_is_kept_with_its_times(site: &Site) {
         updated: 5,
         deleted: 6,
         bytes: u64::MAX,
+        verification: Some(verified.clone()),
         ..progress
     };
     queue.save_schema(&lease, &progress).await.unwrap();
@@ -324,6 +331,8 @@ async fn progress_of_schemas_is_kept_with_its_times(site: &Site) {
     assert!(schema.completed_at.is_some());
     assert_eq!((schema.inserted, schema.updated, schema.deleted), (4, 5, 6));
     assert_eq!(schema.bytes, i64::MAX);
+    assert_eq!(schema.verification, Some(verified));
+    assert_eq!(running.schemas[0].verification, None);
     assert_eq!(
         (
             done.record_count(),

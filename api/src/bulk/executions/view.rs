@@ -1,12 +1,13 @@
 //! Executions as they are shown.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tideway_core::destination::Disposition;
+use tideway_core::{destination::Disposition, sums};
 use tideway_store as store;
 
 use super::wire::{
     CancelAccepted, Execution, ExecutionStatus, FetchMode, IngestionLevel, IngestionStatus,
     OutputDisposition, ResyncMode, SchemaExecution, SchemaExecutionStatus, SchemaOverview,
+    Verification, VerificationStatus,
 };
 
 /// A worker that follows a stream tells where it stands every second or two.
@@ -99,8 +100,37 @@ fn schema_execution(stored: &store::SchemaExecution, version: Option<&str>) -> S
         status: stored.status.into(),
         status_message: stored.status_message.clone(),
         updated_at: stored.updated_at,
+        verification: stored.verification.clone().map(Verification::from),
         version: version.map(str::to_owned),
         warning_count: stored.warning_count,
+    }
+}
+
+impl From<sums::Verification> for Verification {
+    fn from(found: sums::Verification) -> Self {
+        match found {
+            sums::Verification::Verified {
+                row_count,
+                checksum,
+                columns_left_out,
+                milliseconds,
+            } => Verification {
+                checksum: Some(checksum),
+                columns_left_out,
+                milliseconds: Some(milliseconds),
+                reason: None,
+                row_count: Some(row_count),
+                status: VerificationStatus::Verified,
+            },
+            sums::Verification::NotVerified { reason } => Verification {
+                checksum: None,
+                columns_left_out: Vec::new(),
+                milliseconds: None,
+                reason: Some(reason),
+                row_count: None,
+                status: VerificationStatus::NotVerified,
+            },
+        }
     }
 }
 

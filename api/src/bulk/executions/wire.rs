@@ -58,8 +58,37 @@ pub struct SchemaExecution {
     pub status: SchemaExecutionStatus,
     pub status_message: Option<String>,
     pub updated_at: DateTime<Utc>,
+    /// Whether the destination was found to have what had been read, before the rows were put
+    /// in place; absent where that was not asked for, as in runs after the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
     pub version: Option<String>,
     pub warning_count: i64,
+}
+
+/// What the rows that were read and those at the destination add up to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = BulkSchemaVerification)]
+pub struct Verification {
+    /// The sum of the hashes of all rows, in whatever order, in hex.
+    pub checksum: Option<String>,
+    /// Columns that were not compared: documents and intervals of decoded rows, and columns
+    /// of which values were altered by a policy.
+    pub columns_left_out: Vec<String>,
+    /// How long the reading back took.
+    pub milliseconds: Option<u64>,
+    /// Why it was not verified.
+    pub reason: Option<String>,
+    pub row_count: Option<u64>,
+    pub status: VerificationStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = BulkSchemaVerificationStatus)]
+pub enum VerificationStatus {
+    Verified,
+    NotVerified,
 }
 
 /// Where an execution stands.

@@ -237,7 +237,7 @@ fn int(bytes: &[u8]) -> Option<(i32, &[u8])> {
 
 /// A field and what follows it; `None` while part of it is missing.
 #[allow(clippy::type_complexity)]
-fn field(bytes: &[u8]) -> Result<Option<(Option<&[u8]>, &[u8])>> {
+pub fn field(bytes: &[u8]) -> Result<Option<(Option<&[u8]>, &[u8])>> {
     let Some((length, rest)) = int(bytes) else {
         return Ok(None);
     };

@@ -5,10 +5,10 @@
 use std::{collections::VecDeque, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tideway_core::{LogicalType, Payload, Result, payload::Format, source::Read};
+use tideway_core::{LogicalType, Payload, Result, payload::Format, source::Read, sums::Sums};
 
 use super::{
-    decode::{self, Next, Place, Unpack, cut_short, damaged, row_size},
+    decode::{self, Next, Place, Unpack, cut_short, damaged, field, row_size},
     snapshot::PostgresSnapshot,
 };
 use crate::types::{COPY, sent_as};
@@ -39,6 +39,29 @@ pub async fn formats(snapshot: &PostgresSnapshot, read: &Read) -> Result<Vec<For
             .map(|column| sent_as(column.logical, version))
             .collect(),
     }])
+}
+
+/// Adds whole rows of so many fields up. A field goes in with its length, which a null has too.
+pub fn add_up(rows: &[u8], width: usize, sums: &mut Sums) -> Result<()> {
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let Some(Next::Row(fields)) = decode::next(rest, width)? else {
+            return Err(damaged("a row is not whole"));
+        };
+        let mut tail = fields;
+        for column in 0..width {
+            let Some((_, behind)) = field(tail)? else {
+                return Err(damaged("a row is not whole"));
+            };
+            let (cell, _) = tail.split_at(tail.len() - behind.len());
+            sums.add_cell(column, cell);
+            tail = behind;
+        }
+        let (row, behind) = fields.split_at(fields.len() - tail.len());
+        sums.add_row(row);
+        rest = behind;
+    }
+    Ok(())
 }
 
 /// Cuts COPY streams into whole rows, without what stands before the first and behind the

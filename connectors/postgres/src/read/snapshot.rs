@@ -9,9 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use tideway_core::{
-    Error, Kind, Part, Result, TableId,
+    Error, Kind, Part, Payload, Result, TableId,
     payload::Format,
     source::{BatchStream, PayloadStream, Read, Scan, Snapshot},
+    sums::Sums,
 };
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Row, SimpleQueryMessage};
@@ -193,6 +194,10 @@ impl Snapshot for PostgresSnapshot {
 
     fn read_as(self: Arc<Self>, read: Arc<Read>, part: Part, _: &Format) -> PayloadStream {
         stream::pass(self, read, part)
+    }
+
+    fn add_up(&self, format: &Format, payload: &Payload, sums: &mut Sums) -> Result<()> {
+        pass::add_up(&payload.bytes, format.columns.len(), sums)
     }
 }
 

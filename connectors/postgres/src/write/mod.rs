@@ -13,6 +13,7 @@ mod lock;
 mod merge;
 pub(crate) mod numeric;
 mod operations;
+mod read_back;
 mod text;
 mod transaction;
 
@@ -26,9 +27,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
     Column, Error, Kind, Result,
-    destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
+    destination::{Destination, Lane, Load, Outcome, ReadBack, SchemaChange, TableLoad, Write},
     form,
     payload::Format,
+    sums::Sums,
 };
 use tokio_postgres::Transaction;
 
@@ -309,6 +311,12 @@ impl TableLoad for PostgresLoad {
         Ok(Box::new(
             PostgresLane::open(postgres, load, &self.place).await?,
         ))
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        let stage = self.place.stage(&self.load.id);
+        let sums = read_back::read_back(&self.postgres, &self.load, &stage, how).await;
+        sums.map(Some).map_err(|error| error.while_(&self.place))
     }
 
     async fn finish(&self) -> Result<Outcome> {
