@@ -32,7 +32,7 @@ pub async fn taken_in(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let (back, returned) = oneshot::channel();
+    let (back, mut returned) = oneshot::channel();
     let lent = Lent {
         body: Some(body.into_data_stream()),
         back: Some(back),
@@ -41,7 +41,6 @@ pub async fn taken_in(request: Request, next: Next) -> Response {
         .run(Request::from_parts(parts, Body::from_stream(lent)))
         .await;
     // A handler may hold the body beyond its answer; then what it leaves is not waited for.
-    let mut returned = returned;
     let whole = match returned.try_recv() {
         Ok(rest) => drained(rest).await,
         Err(_) => false,
