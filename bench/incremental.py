@@ -31,10 +31,25 @@ def call(method, path, body=None):
         return json.load(answer)["data"]
 
 
-def connection(name, database):
+def serve(work):
+    """A server whose folder is in `work`, once it answers."""
+    env = os.environ | {"TIDEWAY_API_KEY": "bench-key-of-no-account"}
+    command = [tool("TIDEWAY_BIN"), "serve", "--listen", LISTEN, "--data-dir", str(work / "data")]
+    with open(work / "serve.log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"http://{LISTEN}/readyz").read()
+            break
+        except OSError:
+            time.sleep(0.1)
+    return server
+
+
+def connection(name, database, **more):
     settings = {
         "host": "127.0.0.1", "port": PORT, "database": database,
-        "username": "tideway", "password": "tideway", "sslmode": "disable",
+        "username": "tideway", "password": "tideway", "sslmode": "disable", **more,
     }  # fmt: skip
     return call("POST", "/api/connections", {"name": name, "type": "postgresql", "configuration": settings})["id"]
 
@@ -89,16 +104,7 @@ def main():
         query(f"create table bench ({MIXED}, changed_at timestamptz not null default now())", "src")
         query(f"insert into bench {MIXED_ROWS.format(rows=rows)}", "src")
         query("create index on bench (changed_at); vacuum analyze bench", "src")
-        env = os.environ | {"TIDEWAY_API_KEY": "bench-key-of-no-account"}
-        command = [tool("TIDEWAY_BIN"), "serve", "--listen", LISTEN, "--data-dir", str(work / "data")]
-        with open(work / "serve.log", "w") as log:
-            server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://{LISTEN}/readyz").read()
-                break
-            except OSError:
-                time.sleep(0.1)
+        server = serve(work)
         sync = call("POST", "/api/bulk/syncs", {
             "name": "incremental", "mode": "replicate", "active": True,
             "source_connection_id": connection("src", "src"), "destination_connection_id": connection("dst", "dst"),

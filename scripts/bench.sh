@@ -21,12 +21,15 @@ if [ -z "${TIDEWAY_BIN:-}" ]; then
   TIDEWAY_BIN="$CARGO_TARGET_DIR/release/tideway"
 fi
 export TIDEWAY_BIN PYTHONDONTWRITEBYTECODE=1
-script=bench/run.py
+script=bench/run.py python=python3
 if [ "${1:-}" = --incremental ]; then
   shift
   script=bench/incremental.py
 elif [ "${1:-}" = --loading ]; then
   shift
   script=bench/loading.py
+elif [ "${1:-}" = --streaming ]; then
+  shift
+  script=bench/streaming.py python="$TIDEWAY_BENCH_PYTHON" # which has a driver
 fi
-exec python3 "$script" "$@"
+exec "$python" "$script" "$@"

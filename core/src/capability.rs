@@ -48,5 +48,7 @@ pub struct Capabilities {
     /// How many lanes the system bears at once, to read or to write.
     pub lanes: usize,
     pub modes: &'static [WriteMode],
+    /// [`crate::connector::About::history`].
+    pub history: bool,
     pub names: NamePolicy,
 }

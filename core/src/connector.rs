@@ -32,6 +32,8 @@ pub struct About {
     pub enrichment: bool,
     /// Record logs can be delivered there.
     pub logging: bool,
+    /// As a destination it can keep the history of a table ([`crate::history`]).
+    pub history: bool,
     /// The API's `envConfig` and `initialConfiguration`, as JSON objects.
     pub env_config: fn() -> Value,
     pub initial_configuration: fn() -> Value,

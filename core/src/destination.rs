@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     Batch, Column, Error, Note, Payload, Result,
+    history::{VALID_FROM, VALID_TO},
     payload::Format,
     sums::{Sums, Verification},
 };
@@ -29,6 +30,8 @@ pub struct TargetTable {
     pub key: Vec<String>,
     /// The column by which the destination partitions the table, where it can.
     pub partition_key: Option<String>,
+    /// The table beside it that keeps its history ([`crate::history`]), where one is kept.
+    pub history: Option<String>,
 }
 
 /// How rows become the table.
@@ -74,6 +77,10 @@ pub const DELETED_AT: &str = "_polytomic_deleted_at";
 pub const CREATED_AT: &str = "_polytomic_created_at";
 pub const UPDATED_AT: &str = "_polytomic_updated_at";
 
+/// Names that no column of the source can have at a destination, the system columns of
+/// [`crate::history`] among them.
+pub const SYSTEM_COLUMNS: [&str; 5] = [DELETED_AT, CREATED_AT, UPDATED_AT, VALID_FROM, VALID_TO];
+
 #[derive(Debug, Clone)]
 pub struct Load {
     /// The same for every attempt of one execution at one table; fit for use in
@@ -92,6 +99,20 @@ pub struct Load {
     pub resume: bool,
     /// The sync's `destination_configuration`.
     pub options: Value,
+}
+
+impl Load {
+    /// Whether rows for whose key nothing was staged stay as they are.
+    pub fn touches_staged_rows_only(&self) -> bool {
+        let partial = matches!(
+            self.write,
+            Write::Merge {
+                complete: false,
+                ..
+            } | Write::Changes { .. }
+        );
+        partial && self.disposition == Disposition::Retain
+    }
 }
 
 /// A change made to the target so that the load fits, in words for the log.

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod error;
 pub mod failpoint;
 pub mod form;
+pub mod history;
 pub mod naming;
 pub mod operations;
 pub mod payload;

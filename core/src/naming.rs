@@ -66,6 +66,15 @@ pub fn assign<'a>(
         .collect()
 }
 
+/// One name per given one, for a table that goes with it: the name with a suffix, unlike all
+/// given ones and each other. `names` have been assigned under `policy`.
+pub fn companions(names: &[String], suffix: &str, policy: NamePolicy) -> Vec<String> {
+    let wanted: Vec<String> = names.iter().map(|name| format!("{name}{suffix}")).collect();
+    let all = names.iter().chain(&wanted).map(String::as_str);
+    let mut all = assign(all, Normalize::Disabled, policy);
+    all.split_off(names.len())
+}
+
 fn folded(name: &str, policy: NamePolicy) -> String {
     if policy.case_insensitive {
         name.to_lowercase()
@@ -143,6 +152,14 @@ mod tests {
         let names = assign([a.as_str(), b.as_str()], Normalize::Enabled, POSTGRES);
         assert_ne!(names[0], names[1]);
         assert!(names.iter().all(|name| name.len() <= 63));
+    }
+
+    #[test]
+    fn companions_go_out_of_the_way_of_the_tables() {
+        let names = ["t", "t_history", "u"].map(str::to_owned);
+        let companions = companions(&names, "_history", POSTGRES);
+        assert_ne!(companions[0], "t_history");
+        assert_eq!(companions[1..], ["t_history_history", "u_history"]);
     }
 
     proptest! {

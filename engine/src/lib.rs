@@ -8,6 +8,7 @@ mod lanes;
 pub mod ledger;
 mod load;
 pub mod meter;
+mod names;
 pub mod observe;
 pub mod plan;
 pub mod run;

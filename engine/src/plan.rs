@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tideway_core::{
     Catalog, Column, Connection, Error, LogicalType, Result, Table, WriteMode,
-    destination::{CREATED_AT, DELETED_AT, Deletes, Disposition, TargetTable, UPDATED_AT, Write},
-    naming::{self, NamePolicy, Normalize},
+    destination::{Deletes, Disposition, TargetTable, Write},
+    naming::Normalize,
 };
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::evolve::AddPolicy;
+use crate::{
+    evolve::AddPolicy,
+    names::{self, TableNames},
+};
 
 /// A second reading of everything, and what becomes of the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,9 @@ pub struct TableSpec {
     pub disable_cutoff: bool,
     /// Key columns named by the user instead of the source's own.
     pub key_override: Option<Vec<String>>,
+    /// Keep each version of a row in a table beside it.
+    #[serde(default)]
+    pub history: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -268,79 +274,16 @@ pub fn plan(spec: &SyncSpec, catalog: &Catalog) -> Result<Vec<(String, Result<Ta
         ))
         .field("mode"));
     }
-    let names = table_names(
-        spec,
-        catalog,
-        &settings,
-        capabilities.namespaces,
-        capabilities.names,
-    );
+    let names = names::of_tables(spec, catalog, &settings);
     Ok(spec
         .tables
         .iter()
         .zip(names)
-        .map(|(table, (namespace, name))| {
-            let planned = plan_table(spec, catalog, &settings, table, namespace, name);
+        .map(|(table, names)| {
+            let planned = plan_table(spec, catalog, &settings, table, names);
             (table.schema_id.clone(), planned)
         })
         .collect())
-}
-
-/// The namespace and name of each table at the destination.
-fn table_names(
-    spec: &SyncSpec,
-    catalog: &Catalog,
-    settings: &TargetSettings,
-    namespaces: bool,
-    policy: NamePolicy,
-) -> Vec<(Option<String>, String)> {
-    let prefix = settings
-        .advanced
-        .table_prefix
-        .as_deref()
-        .unwrap_or_default();
-    let places: Vec<(Option<String>, String)> =
-        spec.tables
-            .iter()
-            .map(|table| {
-                let found = catalog.table(&table.schema_id);
-                let namespace = match (settings.mirror_schemas && namespaces, found) {
-                    (true, Some(found)) => found.id.namespace.as_deref().map(|original| {
-                        naming::assign([original], spec.normalize, policy).remove(0)
-                    }),
-                    _ => settings.schema.clone().filter(|schema| !schema.is_empty()),
-                };
-                let name = match (&table.output_name, found) {
-                    (Some(chosen), _) if !chosen.is_empty() => chosen.clone(),
-                    (_, Some(found)) => format!("{prefix}{}", found.id.name),
-                    (_, None) => format!("{prefix}{}", table.schema_id),
-                };
-                (namespace, name)
-            })
-            .collect();
-    // Names are made unique per namespace, in the order of the tables.
-    let mut assigned: Vec<Option<String>> = vec![None; places.len()];
-    for index in 0..places.len() {
-        if assigned[index].is_some() {
-            continue;
-        }
-        let same: Vec<usize> = (index..places.len())
-            .filter(|&other| places[other].0 == places[index].0)
-            .collect();
-        let unique = naming::assign(
-            same.iter().map(|&i| places[i].1.as_str()),
-            spec.normalize,
-            policy,
-        );
-        for (place, name) in same.into_iter().zip(unique) {
-            assigned[place] = Some(name);
-        }
-    }
-    places
-        .into_iter()
-        .zip(assigned)
-        .map(|((namespace, original), name)| (namespace, name.unwrap_or(original)))
-        .collect()
 }
 
 fn plan_table(
@@ -348,8 +291,7 @@ fn plan_table(
     catalog: &Catalog,
     settings: &TargetSettings,
     chosen: &TableSpec,
-    namespace: Option<String>,
-    name: String,
+    names: TableNames,
 ) -> Result<TablePlan> {
     let table = catalog.table(&chosen.schema_id).ok_or_else(|| {
         Error::missing(format!(
@@ -393,6 +335,9 @@ fn plan_table(
         }
         WriteMode::Replicate => PlannedWrite::Merge(Deletes::Soft),
     };
+    if chosen.history {
+        can_keep_history(spec, chosen, write)?;
+    }
     let tracking = match (&chosen.tracking_field, write) {
         (Some(field), PlannedWrite::Append | PlannedWrite::Merge(_)) if !field.is_empty() => {
             Some(need(field, "tracking_field")?.name)
@@ -417,7 +362,7 @@ fn plan_table(
                 .hint("enable at least one field"),
         );
     }
-    let target_names = column_names(spec, &selected);
+    let target_names = names::of_columns(spec, &selected);
     let target_name = |source: &str| -> Option<String> {
         let at = selected
             .iter()
@@ -425,8 +370,8 @@ fn plan_table(
         Some(target_names[at].clone())
     };
     let target = TargetTable {
-        namespace,
-        name,
+        namespace: names.namespace,
+        name: names.name,
         columns: selected
             .iter()
             .zip(&target_names)
@@ -450,6 +395,7 @@ fn plan_table(
             .as_deref()
             .filter(|k| !k.is_empty())
             .and_then(target_name),
+        history: chosen.history.then_some(names.history),
     };
 
     let mut read: Vec<Column> = selected.iter().map(|(column, _)| column.clone()).collect();
@@ -485,6 +431,27 @@ fn plan_table(
         stream: None,
         remarks,
     })
+}
+
+/// # Errors
+/// `Config` or `Unsupported` where the history of the table was asked for and cannot be kept.
+fn can_keep_history(spec: &SyncSpec, chosen: &TableSpec, write: PlannedWrite) -> Result<()> {
+    let id = &chosen.schema_id;
+    let problem = match write {
+        PlannedWrite::Merge(_) if spec.destination.capabilities().history => return Ok(()),
+        PlannedWrite::Merge(_) => Error::unsupported(format!(
+            "{} keeps no history of {id}",
+            spec.destination_type
+        ))
+        .hint("switch history off, or choose a database as the destination"),
+        _ if spec.mode == WriteMode::Replicate => Error::config(format!(
+            "{id} has no primary key, so versions of its rows cannot be told apart"
+        ))
+        .hint("name its key fields, or switch history off"),
+        _ => Error::config(format!("history of {id} is kept in mode replicate only"))
+            .hint("change the sync's mode, or switch history off"),
+    };
+    Err(problem.field("history_enabled"))
 }
 
 /// The columns to write with their settings, in table order. Key columns come along
@@ -526,21 +493,4 @@ fn select(
             }
         })
         .collect()
-}
-
-/// Destination names of the columns. The system columns claim theirs first.
-fn column_names(spec: &SyncSpec, selected: &[(Column, FieldSpec)]) -> Vec<String> {
-    let wanted = selected
-        .iter()
-        .map(|(column, field)| match &field.output_name {
-            Some(name) if !name.is_empty() => name.as_str(),
-            _ => column.name.as_str(),
-        });
-    let system = [DELETED_AT, CREATED_AT, UPDATED_AT];
-    let names = naming::assign(
-        system.into_iter().chain(wanted),
-        spec.normalize,
-        spec.destination.capabilities().names,
-    );
-    names.into_iter().skip(system.len()).collect()
 }

@@ -77,8 +77,9 @@ impl Work {
         match cached {
             Some(catalog) => Ok(catalog),
             None => match self.refresh_catalog(stored).await {
+                // Who asked is shown it as well, whenever the other one ends.
                 Err(error) if error.kind == tideway_core::Kind::Conflict => {
-                    self.discover(stored).await
+                    self.finish_refresh(stored).await
                 }
                 other => other,
             },

@@ -453,6 +453,7 @@ fn table_spec(schema: &SyncSchema, key_override: Option<Vec<String>>) -> TableSp
         cutoff: schema.data_cutoff_timestamp.map(|at| at.to_rfc3339()),
         disable_cutoff: schema.disable_data_cutoff,
         key_override,
+        history: schema.history_enabled,
     }
 }
 

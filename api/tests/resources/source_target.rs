@@ -46,7 +46,7 @@ async fn a_destination_tells_its_modes_on_both_paths() {
         target["supported_resync_modes"],
         json!(["refetch", "resync", "rebuild"])
     );
-    assert_eq!(target["supports_history_mode"], false);
+    assert_eq!(target["supports_history_mode"], true);
     assert!(target["configuration"]["properties"].is_object());
     assert_eq!(
         server.get(&format!("/api/bulk/dest/{id}")).await.data(),

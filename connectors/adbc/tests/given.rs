@@ -77,6 +77,7 @@ pub fn load(id: &str, write: Write) -> Load {
             ],
             key: vec!["id".to_owned()],
             partition_key: None,
+            history: None,
         },
         write,
         disposition: Disposition::Retain,

@@ -57,6 +57,7 @@ fn nasty(id: &str, namespace: &str, table: &str, write: Write) -> (Load, RecordB
         columns,
         key: vec!["a b".to_owned()],
         partition_key: None,
+        history: None,
     };
     (
         Load {

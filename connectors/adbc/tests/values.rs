@@ -298,6 +298,7 @@ pub fn target(name: &str, columns: Vec<Column>, write: Write, id: &str) -> Load 
             columns,
             key: vec![],
             partition_key: None,
+            history: None,
         },
         ..load(id, write)
     }

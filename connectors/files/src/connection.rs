@@ -75,6 +75,7 @@ impl FileConnection {
                 replay: Replay::Stable,
                 lanes: 8,
                 modes: &WriteMode::ALL,
+                history: false,
                 names: NAMES,
             },
         }

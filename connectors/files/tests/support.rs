@@ -242,6 +242,7 @@ pub fn load(id: &str, write: Write, columns: &[Column], options: Value) -> Load 
             columns: columns.to_vec(),
             key: vec![columns[0].name.clone()],
             partition_key: None,
+            history: None,
         },
         write,
         disposition: Disposition::Retain,

@@ -90,6 +90,7 @@ impl MySql {
                 replay: Replay::Snapshot,
                 lanes: LANES,
                 modes: &WriteMode::ALL,
+                history: crate::ABOUT.history,
                 names: NAMES,
             },
             spare: Arc::default(),

@@ -288,6 +288,7 @@ pub fn load_of(write: Write, columns: Vec<Column>) -> Load {
             key: vec![columns[0].name.clone()],
             columns,
             partition_key: None,
+            history: None,
         },
         write,
         disposition: Disposition::Retain,

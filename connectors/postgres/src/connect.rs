@@ -167,6 +167,7 @@ impl Postgres {
                 replay: Replay::Snapshot,
                 lanes: LANES,
                 modes: &WriteMode::ALL,
+                history: crate::ABOUT.history,
                 names: NAMES,
             },
             spares: Arc::default(),

@@ -39,6 +39,7 @@ static ABOUT: About = About {
     destination: true,
     enrichment: false,
     logging: false,
+    history: true,
     env_config: || json!({"PGSSLMODE": "require"}),
     initial_configuration: || {
         json!({

@@ -28,6 +28,7 @@ fn load(table: &Table, name: &str, write: Write) -> Load {
             columns: table.columns.clone(),
             key: table.primary_key.clone(),
             partition_key: None,
+            history: None,
         },
         write,
         disposition: Disposition::Retain,

@@ -46,6 +46,7 @@ static ABOUT: About = About {
     destination: true,
     enrichment: false,
     logging: false,
+    history: true,
     env_config: || json!({}),
     initial_configuration: || json!({"path": ""}),
     schemes: &["sqlite"],
@@ -65,6 +66,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     // hold memory that the first may need.
     lanes: 1,
     modes: &WriteMode::ALL,
+    history: ABOUT.history,
     names: NamePolicy::new(255, true),
 };
 

@@ -185,6 +185,7 @@ fn whole_load(columns: &[Column], write: Write, id: &str) -> Load {
             columns: columns.to_vec(),
             key: vec!["id".to_owned()],
             partition_key: None,
+            history: None,
         },
         write,
         disposition: Disposition::Retain,

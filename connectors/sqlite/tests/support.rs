@@ -231,6 +231,7 @@ pub fn load_of(columns: Vec<Column>, key: &[&str], write: Write, disposition: Di
             columns,
             key: key.iter().map(|name| (*name).to_owned()).collect(),
             partition_key: None,
+            history: None,
         },
         write,
         disposition,

@@ -57,6 +57,7 @@ fn capabilities(replay: Replay) -> Capabilities {
         replay,
         lanes: 3,
         modes: &WriteMode::ALL,
+        history: true,
         names: NamePolicy::new(63, false),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use tideway_core::{Catalog, Kind, Table};
+use tideway_core::{Catalog, Kind, Table, WriteMode, connector::About};
 use tideway_store::{Connection, RowFilter, SyncSchema};
 
 use super::{
@@ -79,12 +79,6 @@ impl Change {
             }
             name => Ok(name),
         };
-        if self.history_enabled == Some(true) {
-            return Err(Problem::unprocessable(
-                "history_enabled",
-                format!("{id}: no destination keeps history yet; leave history_enabled out"),
-            ));
-        }
         let mut after = before;
         if let Some(name) = self.tracking_field {
             after.tracking_field = column("tracking_field", name)?;
@@ -219,6 +213,26 @@ pub fn patched(
     Ok(patched.into_values().collect())
 }
 
+/// Whether the histories that are asked for can be kept.
+pub fn check_history(schemas: &[SyncSchema], mode: WriteMode, destination: &About) -> Answer<()> {
+    let mut schemas = schemas.iter();
+    let Some(schema) = schemas.find(|schema| schema.enabled && schema.history_enabled) else {
+        return Ok(());
+    };
+    let id = &schema.schema_id;
+    let problem = match (destination.history, mode) {
+        (true, WriteMode::Replicate) => return Ok(()),
+        (false, _) => format!(
+            "{id}: {} keeps no history; switch it off, or choose a database as the destination",
+            destination.name
+        ),
+        (true, _) => format!(
+            "{id}: history is kept in mode replicate only; switch it off, or change the mode"
+        ),
+    };
+    Err(Problem::unprocessable("history_enabled", problem))
+}
+
 /// The catalog of the source; looked up anew if the cached one lacks one of `ids`.
 pub async fn catalog(state: &ApiState, source: &Connection, ids: &[&str]) -> Answer<Catalog> {
     let upstream = |error| Problem::upstream(axum::http::StatusCode::BAD_REQUEST, &error);
@@ -336,11 +350,6 @@ mod tests {
                 json!([{"id": "public.users", "filters": [{"function": "IsNull"}]}]),
                 "filters",
                 "field_id",
-            ),
-            (
-                json!([{"id": "public.users", "history_enabled": true}]),
-                "history_enabled",
-                "history",
             ),
         ];
         for (request, field, word) in cases {

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State, routing};
 use tideway_core::Catalog;
 use tideway_store::{BulkSync, SyncSchema};
+use tideway_work::connect::connector;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -90,6 +91,7 @@ async fn patch(
         .fresh_catalog(&state, &configure::named(&asked))
         .await?;
     let patched = configure::patched(&catalog, &before.schemas, asked).map_err(plainly_bad)?;
+    before.check_history(&state, &patched).await?;
     if !patched.is_empty() {
         state
             .store()
@@ -176,6 +178,9 @@ async fn change(
     let after = change
         .apply(schema, catalog.table(schema_id))
         .map_err(plainly_bad)?;
+    before
+        .check_history(state, std::slice::from_ref(&after))
+        .await?;
     state
         .store()
         .sync_schemas()
@@ -215,6 +220,18 @@ impl Configured {
             .get(self.sync.organization_id, self.sync.source_connection_id)
             .await?;
         configure::catalog(state, &source, ids).await
+    }
+
+    async fn check_history(&self, state: &ApiState, schemas: &[SyncSchema]) -> Answer<()> {
+        let connections = state.store().connections();
+        let destination = connections
+            .get(
+                self.sync.organization_id,
+                self.sync.destination_connection_id,
+            )
+            .await?;
+        let about = connector(&destination.kind)?.about();
+        configure::check_history(schemas, self.sync.mode, about).map_err(plainly_bad)
     }
 
     fn shown(&self) -> Shown<'_> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tideway_core::{
     Catalog, Error, Table,
-    destination::{CREATED_AT, DELETED_AT, UPDATED_AT},
+    destination::SYSTEM_COLUMNS,
+    history::HISTORY_SUFFIX,
     naming::{self, NamePolicy, Normalize},
 };
 use tideway_store::{BulkSync, FieldSelection, NormalizeNames, RowFilter, SyncSchema};
@@ -22,7 +23,7 @@ pub struct Shown<'a> {
     normalize: Normalize,
     catalog: &'a Catalog,
     /// By schema id.
-    output_names: BTreeMap<String, String>,
+    output_names: BTreeMap<String, OutputNames>,
 }
 
 impl<'a> Shown<'a> {
@@ -45,7 +46,7 @@ impl<'a> Shown<'a> {
         BulkSchemaSummary {
             output_name: self.output_name(&schema),
             data_cutoff_timestamp: schema.data_cutoff_timestamp,
-            destination_history_output_name: None,
+            destination_history_output_name: self.history_name(&schema),
             disable_data_cutoff: schema.disable_data_cutoff,
             enabled: schema.enabled,
             history_enabled: schema.history_enabled,
@@ -78,11 +79,17 @@ impl<'a> Shown<'a> {
     }
 
     fn output_name(&self, schema: &SyncSchema) -> String {
+        let assigned = self.output_names.get(&schema.schema_id);
         let worked_out = schema.output_name.as_ref();
         worked_out
-            .or_else(|| self.output_names.get(&schema.schema_id))
+            .or_else(|| assigned.map(|names| &names.table))
             .cloned()
             .unwrap_or_default()
+    }
+
+    fn history_name(&self, schema: &SyncSchema) -> Option<String> {
+        let names = self.output_names.get(&schema.schema_id)?;
+        schema.history_enabled.then(|| names.history.clone())
     }
 
     fn fields(&self, table: Option<&Table>, chosen: Option<&[FieldSelection]>) -> Vec<BulkField> {
@@ -122,7 +129,6 @@ impl<'a> Shown<'a> {
     fn name(&self, fields: &mut [BulkField]) {
         let mut order: Vec<usize> = (0..fields.len()).collect();
         order.sort_by_key(|&at| !fields[at].enabled);
-        let system = [DELETED_AT, CREATED_AT, UPDATED_AT];
         let wanted = order.iter().map(|&at| match &fields[at] {
             BulkField {
                 user_output_name,
@@ -131,11 +137,24 @@ impl<'a> Shown<'a> {
             } if user_output_name.is_empty() => id.as_str(),
             field => field.user_output_name.as_str(),
         });
-        let names = naming::assign(system.into_iter().chain(wanted), self.normalize, POLICY);
-        for (at, name) in order.into_iter().zip(names.into_iter().skip(system.len())) {
+        let names = naming::assign(
+            SYSTEM_COLUMNS.into_iter().chain(wanted),
+            self.normalize,
+            POLICY,
+        );
+        for (at, name) in order
+            .into_iter()
+            .zip(names.into_iter().skip(SYSTEM_COLUMNS.len()))
+        {
             fields[at].output_name = name;
         }
     }
+}
+
+/// What a table and its history are called.
+struct OutputNames {
+    table: String,
+    history: String,
 }
 
 /// Names of tables as a run gives them: unique per namespace, the enabled ones first.
@@ -144,7 +163,7 @@ fn output_names(
     settings: &Value,
     schemas: &[SyncSchema],
     catalog: &Catalog,
-) -> BTreeMap<String, String> {
+) -> BTreeMap<String, OutputNames> {
     let mirrored = settings["mirror_schemas"].as_bool() == Some(true);
     let prefix = settings["advanced"]["table_prefix"]
         .as_str()
@@ -173,7 +192,10 @@ fn output_names(
             normalize,
             POLICY,
         );
-        names.extend(wanted.iter().map(|(id, _)| (*id).to_owned()).zip(assigned));
+        let histories = naming::companions(&assigned, HISTORY_SUFFIX, POLICY);
+        let named = assigned.into_iter().zip(histories);
+        let named = named.map(|(table, history)| OutputNames { table, history });
+        names.extend(wanted.iter().map(|(id, _)| (*id).to_owned()).zip(named));
     }
     names
 }
@@ -215,6 +237,7 @@ mod tests {
         let schemas = ["a.Orders", "b.Orders"].map(SyncSchema::new);
         output_names(Normalize::Enabled, &settings, &schemas, &catalog())
             .into_values()
+            .map(|names| names.table)
             .collect()
     }
 

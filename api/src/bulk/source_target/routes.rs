@@ -157,7 +157,7 @@ async fn target(
             .map(supported)
             .collect(),
         supported_resync_modes: vec![ResyncMode::Refetch, ResyncMode::Resync, ResyncMode::Rebuild],
-        supports_history_mode: false,
+        supports_history_mode: live.capabilities().history,
     })))
 }
 

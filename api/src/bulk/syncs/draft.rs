@@ -20,10 +20,11 @@ use crate::{
 
 const LONGEST_NAME: usize = 255;
 
-/// A checked sync, with the connection that it reads from.
+/// A checked sync, with the connection that it reads from and the kind of the other.
 pub struct Draft {
     pub sync: SyncDraft,
     pub source: Connection,
+    pub destination: &'static About,
 }
 
 /// The sync that a POST or PUT describes whole.
@@ -105,12 +106,17 @@ async fn checked(state: &ApiState, organization: Uuid, mut sync: SyncDraft) -> A
         &connector(&source.kind)?.forms().source,
         &sync.settings.source_configuration,
     )?;
+    let destination = connector(&destination.kind)?;
     sync.settings.destination_configuration = configuration(
         "destination_configuration",
-        &connector(&destination.kind)?.forms().destination,
+        &destination.forms().destination,
         &sync.settings.destination_configuration,
     )?;
-    Ok(Draft { sync, source })
+    Ok(Draft {
+        sync,
+        source,
+        destination: destination.about(),
+    })
 }
 
 fn checked_name(name: &str) -> Answer<String> {

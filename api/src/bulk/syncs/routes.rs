@@ -109,10 +109,15 @@ async fn create(
     caller.check_organization(request.organization_id)?;
     let organization = caller.organization()?;
     let requested = required(request.schedule_fields())?;
-    let Draft { sync, source } = draft::whole(&state, organization, &request).await?;
+    let Draft {
+        sync,
+        source,
+        destination,
+    } = draft::whole(&state, organization, &request).await?;
     let asked = request.schemas.unwrap_or_default();
     let catalog = configure::catalog(&state, &source, &configure::named(&asked)).await?;
     let schemas = configure::chosen(&catalog, Vec::new(), asked)?;
+    configure::check_history(&schemas, sync.mode, destination)?;
     let ids = ids(&schemas);
     let setting = Setting {
         state: &state,
@@ -262,6 +267,11 @@ impl Save<'_> {
         version: ApiVersion,
     ) -> Answer<Json<Data<BulkSync>>> {
         let organization = caller.organization()?;
+        let Draft {
+            sync, destination, ..
+        } = &self.draft;
+        let schemas = self.schemas.as_ref().unwrap_or(&self.before);
+        configure::check_history(schemas, sync.mode, destination).map_err(plainly_bad)?;
         let requested = self
             .schedules
             .read()
@@ -296,7 +306,7 @@ impl Save<'_> {
                 organization,
                 self.id,
                 &caller.author(),
-                &self.draft.sync,
+                sync,
                 self.schemas.as_deref(),
                 schedules.as_deref(),
             )

@@ -35,6 +35,7 @@ impl DuckDbConnection {
                 replay: Replay::Snapshot,
                 lanes: LANES,
                 modes: &WriteMode::ALL,
+                history: super::ABOUT.history,
                 names: NamePolicy::new(255, true),
             },
         }

@@ -57,6 +57,7 @@ static ABOUT: About = About {
     destination: true,
     enrichment: false,
     logging: false,
+    history: true,
     env_config: || json!({}),
     initial_configuration: || json!({"path": ""}),
     schemes: &["duckdb"],

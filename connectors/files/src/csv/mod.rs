@@ -32,6 +32,7 @@ static ABOUT: About = About {
     destination: false,
     enrichment: false,
     logging: false,
+    history: false,
     env_config: || json!({}),
     initial_configuration: || json!({"url": "https://www.example.com/orders.csv"}),
     schemes: &["http", "https"],

@@ -84,6 +84,7 @@ impl CsvConnection {
                 replay: Replay::Snapshot,
                 lanes: 1,
                 modes: &[],
+                history: false,
                 names: NamePolicy::new(200, false),
             },
         }

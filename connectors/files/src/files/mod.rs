@@ -35,6 +35,7 @@ static ABOUT: About = About {
     destination: true,
     enrichment: false,
     logging: true,
+    history: false,
     env_config: || json!({}),
     initial_configuration: || json!({"path": "/var/data/exports"}),
     schemes: &["file"],

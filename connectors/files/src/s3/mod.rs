@@ -37,6 +37,7 @@ static ABOUT: About = About {
     destination: true,
     enrichment: false,
     logging: true,
+    history: false,
     env_config: || json!({}),
     initial_configuration: || {
         json!({

@@ -233,6 +233,22 @@ pub fn leads_to_key(indexes: &HashMap<String, Vec<String>>, key: &[String]) -> b
     })
 }
 
+/// The key's columns as an index lists them.
+pub fn key_columns<'a>(
+    load: &'a Load,
+    target: &'a Described,
+) -> impl Iterator<Item = String> + use<'a> {
+    load.target.key.iter().map(|name| {
+        let long = target
+            .column(name)
+            .is_some_and(|column| column.server_type.long());
+        match long {
+            true => format!("{}({PREFIX})", ident(name)),
+            false => ident(name),
+        }
+    })
+}
+
 /// Gives a target whose rows are found by key an index on it, where it has none.
 pub async fn index_key(
     session: &mut Session,
@@ -248,20 +264,11 @@ pub async fn index_key(
     if leads_to_key(&found, key) {
         return Ok(None);
     }
-    let columns = key.iter().map(|name| {
-        let long = target
-            .column(name)
-            .is_some_and(|column| column.server_type.long());
-        match long {
-            true => format!("{}({PREFIX})", ident(name)),
-            false => ident(name),
-        }
-    });
     let sql = format!(
         "ALTER TABLE {} ADD INDEX {} ({})",
         place.sql(),
         ident(&format!("{OWN_PREFIX}key_{}", found.len())),
-        list(columns)
+        list(key_columns(load, target))
     );
     lock::alone(session, place, &sql).await?;
     Ok(Some(SchemaChange(format!(

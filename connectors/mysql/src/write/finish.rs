@@ -18,6 +18,7 @@ use super::{
         Place, create_target, drop_tables, has_changes, idents, is_keyed, system_columns, token_of,
     },
     evolve,
+    history::History,
     lane::BEGIN,
     ledger::Ledger,
     lock,
@@ -51,9 +52,22 @@ pub fn is_made_by(target: &Described, load: &Load) -> bool {
 
 /// What is left to do once the rows are where they belong. May be repeated.
 pub async fn settle(session: &mut Session, load: &Load, place: &Place, rows: u64) -> Result<()> {
-    Ledger::beside(place)
-        .record_finished(session, &load.id, rows)
-        .await?;
+    let ledger = Ledger::beside(place);
+    if !ledger.finished(session, &load.id).await? {
+        // The table has changed hands, and its history follows with the token.
+        let found = describe(session, &place.database, &place.name).await?;
+        if let Some(target) = found
+            && let Some(history) = History::prepare(session, load, place, &target).await?
+        {
+            let now = literal(&now(session).await?);
+            for sql in BEGIN {
+                session.run(sql).await?;
+            }
+            history.keep(session, load, &target, &now, None).await?;
+        }
+        ledger.record_finished(session, &load.id, rows).await?;
+        session.run("COMMIT").await?;
+    }
     drop_tables(session, &place.all_of(&load.id)).await
 }
 
@@ -213,7 +227,7 @@ async fn make_anew(
     create_target(session, load, &made).await?;
     let target = describe(session, &made.database, &made.name).await?;
     let target = target.ok_or_else(|| Error::bug("a table is gone right after it was made"))?;
-    let outcome = fill(session, load, place, &target, rows).await?;
+    let outcome = fill(session, load, place, &target, rows, None).await?;
     session.run("COMMIT").await?;
     failpoint::reach("mysql.made");
     swap(session, load, place, &made, exists).await?;
@@ -276,7 +290,8 @@ async fn move_in(
         let found = describe(session, &place.database, &place.name).await?;
         target = found.ok_or_else(missing)?;
     }
-    let outcome = fill(session, load, place, &target, rows).await?;
+    let history = History::prepare(session, load, place, &target).await?;
+    let outcome = fill(session, load, place, &target, rows, history.as_ref()).await?;
     Ledger::beside(place)
         .record_finished(session, &load.id, rows)
         .await?;
@@ -293,6 +308,7 @@ async fn fill(
     place: &Place,
     target: &Described,
     rows: u64,
+    history: Option<&History>,
 ) -> Result<Outcome> {
     let (server, now) = (session.server.clone(), now(session).await?);
     let moving = Moving::new(load, place, target, &server, &now)?;
@@ -300,7 +316,14 @@ async fn fill(
         session.run(sql).await?;
     }
     let outcome = moving.run(session, rows).await;
-    outcome.map_err(|error| error.while_(place))
+    let outcome = outcome.map_err(|error| error.while_(place))?;
+    if let Some(history) = history {
+        let now = literal(&now);
+        history
+            .keep(session, load, target, &now, Some(&moving))
+            .await?;
+    }
+    Ok(outcome)
 }
 
 async fn now(session: &mut Session) -> Result<String> {

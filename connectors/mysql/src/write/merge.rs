@@ -33,8 +33,7 @@ impl Landing {
         let (there, here) = (format!("t.{name}"), format!("s.{name}"));
         let made = made(column.logical, length_of(load, column));
         let textual = (found.server_type.textual(), made.textual);
-        let text =
-            |value: &str| format!("CAST({value} AS CHAR CHARACTER SET utf8mb4) COLLATE {ours}");
+        let text = |value: &str| text(value, ours);
         let plain = || (there.clone(), here.clone());
         let (same, key) = match textual {
             (true, true) if found.collation.as_deref() == Some(ours) => (plain(), here.clone()),
@@ -64,6 +63,12 @@ impl Landing {
             key,
         }
     }
+}
+
+/// A value as text that is compared byte by byte; `ours` is the collation of the columns that we
+/// make.
+pub fn text(value: &str, ours: &str) -> String {
+    format!("CAST({value} AS CHAR CHARACTER SET utf8mb4) COLLATE {ours}")
 }
 
 /// A staged load on its way into an existing target.
@@ -249,7 +254,12 @@ impl<'a> Moving<'a> {
         }
     }
 
-    fn same_key(&self, table: &str) -> String {
+    pub fn stage(&self) -> &str {
+        &self.stage
+    }
+
+    /// A staged row has the key of the one that goes by this name.
+    pub fn same_key(&self, table: &str) -> String {
         let of_key = self.landings.iter().filter(|landing| landing.in_key);
         let pairs = of_key.map(|landing| format!("{table}.{} = {}", landing.name, landing.key));
         pairs.collect::<Vec<_>>().join(" AND ")

@@ -6,6 +6,7 @@ mod ddl;
 mod encode;
 mod evolve;
 mod finish;
+mod history;
 mod json;
 mod lane;
 mod ledger;

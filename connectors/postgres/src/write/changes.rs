@@ -22,6 +22,7 @@ use super::{
     },
     evolve,
     finish::{drop_target, ensure_shape},
+    history,
     ledger::Ledger,
     lock,
     merge::{Moving, StagedPart},
@@ -200,6 +201,7 @@ pub async fn finish(
         outcome.unchanged += done.unchanged;
         add_notes(&mut outcome, done);
     }
+    history::keep(&mut transaction, load, place, Some(&moving)).await?;
     let drop = format!("DROP TABLE {}", place.stage(&load.id).sql());
     let close = ledger.close_sql(&load.id, rows);
     let end = format!("{drop}; {close}");

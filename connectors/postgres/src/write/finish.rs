@@ -18,7 +18,7 @@ use super::{
     ddl::{
         self, Described, Fills, OWN_PREFIX, Place, describe, idents, is_taken, list, system_columns,
     },
-    evolve,
+    evolve, history,
     ledger::Ledger,
     lock,
     merge::Moving,
@@ -208,6 +208,7 @@ async fn take_place(
     sql += &format!("COMMENT ON TABLE {to} IS NULL");
     transaction.batch_execute(&sql).await.map_err(explain)?;
     rename_key(transaction, load, place).await?;
+    history::keep(transaction, load, place, None).await?;
     Ok(true)
 }
 
@@ -312,6 +313,7 @@ async fn move_in(
         lock::lock_table(transaction, place).await?;
     }
     let outcome = moving.run(transaction, staged).await?;
+    history::keep(transaction, load, place, Some(&moving)).await?;
     let sql = format!("DROP TABLE {stage}");
     transaction.batch_execute(&sql).await.map_err(explain)?;
     Ok(outcome)

@@ -250,9 +250,19 @@ impl<'a> Moving<'a> {
     }
 
     fn same_key(&self) -> String {
+        self.same_key_as("t")
+    }
+
+    /// The condition that a row was staged for the key of the one that goes by this name.
+    pub fn is_staged(&self, row: &str) -> String {
+        let (stage, same_key) = (&self.stage, self.same_key_as(row));
+        format!("EXISTS (SELECT FROM {stage} s WHERE {same_key})")
+    }
+
+    fn same_key_as(&self, row: &str) -> String {
         let columns = self.load.target.columns.iter().zip(&self.landings);
         let of_key = columns.filter(|(column, _)| self.load.target.key.contains(&column.name));
-        let pairs = of_key.map(|(_, landing)| format!("t.{} = {}", landing.name, landing.key));
+        let pairs = of_key.map(|(_, landing)| format!("{row}.{} = {}", landing.name, landing.key));
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 

@@ -6,6 +6,7 @@ mod copy;
 mod ddl;
 mod evolve;
 mod finish;
+mod history;
 pub(crate) mod interval;
 mod lane;
 mod ledger;

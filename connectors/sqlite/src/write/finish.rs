@@ -16,7 +16,9 @@ use crate::{
 
 mod changes;
 
-use super::{discard, evolve, existing, layout::Layout, ledger, now, stage_name, takes_place};
+use super::{
+    discard, evolve, existing, history, layout::Layout, ledger, now, stage_name, takes_place,
+};
 
 pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> {
     if ledger::finished(handle, &load.id)? {
@@ -34,6 +36,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
         let target = changes::ready(handle, load, layout, target)?;
         let moving = Moving::new(handle, load, layout, &target);
         let (outcome, staged) = moving.apply_staged(load, deletes)?;
+        history::keep(handle, load, layout, true)?;
         discard(handle, &load.id)?;
         ledger::record_finished(handle, &load.id, staged)?;
         failpoint::reach("sqlite.applied");
@@ -45,10 +48,13 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
             if !layout.fits(target) {
                 return Err(changed_meanwhile(load));
             }
-            move_in(handle, load, layout, target, staged)?
+            let outcome = move_in(handle, load, layout, target, staged)?;
+            history::keep(handle, load, layout, true)?;
+            outcome
         }
         target => {
             take_place(handle, load, target.as_ref(), &stage)?;
+            history::keep(handle, load, layout, false)?;
             Outcome {
                 inserted: staged,
                 ..Outcome::default()

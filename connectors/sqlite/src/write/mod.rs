@@ -7,6 +7,7 @@
 mod encode;
 mod evolve;
 mod finish;
+mod history;
 mod lane;
 mod layout;
 mod ledger;

@@ -7,7 +7,9 @@ use tideway_core::{
 };
 
 use super::{
-    Plan, merge,
+    Plan,
+    history::History,
+    merge,
     stage::ROW,
     target::{self, named},
     tokens,
@@ -53,6 +55,12 @@ pub async fn finish(session: &Session, plan: &Plan) -> Result<Outcome> {
         present = columns(session, &plan.target).await?;
     }
 
+    let shape = match swaps || renews {
+        true => columns(session, &plan.stage).await?,
+        false => present.clone(),
+    };
+    let history = History::prepare(session, plan, &shape.unwrap_or_default()).await?;
+
     session.execute("BEGIN TRANSACTION").await?;
     if renews && present.is_some() {
         present = match renew(session, plan).await {
@@ -64,8 +72,8 @@ pub async fn finish(session: &Session, plan: &Plan) -> Result<Outcome> {
         };
     }
     let done = match (&present, swaps) {
-        (_, true) => swap(session, plan, &staged).await,
-        (Some(present), false) => fill(session, plan, present).await,
+        (_, true) => swap(session, plan, &staged, history.as_ref()).await,
+        (Some(present), false) => fill(session, plan, present, history.as_ref()).await,
         (None, false) => Err(Error::conflict(format!("{} is gone", plan.target.shown()))),
     };
     let ended = match done {
@@ -84,7 +92,7 @@ pub async fn finish(session: &Session, plan: &Plan) -> Result<Outcome> {
     }
 }
 
-async fn columns(session: &Session, place: &Place) -> Result<Option<Vec<Described>>> {
+pub async fn columns(session: &Session, place: &Place) -> Result<Option<Vec<Described>>> {
     match discover::find(session, place).await? {
         Found::Table(columns) => Ok(Some(columns)),
         Found::Nothing => Ok(None),
@@ -151,7 +159,12 @@ async fn fit(
 }
 
 /// The staging table becomes the table.
-async fn swap(session: &Session, plan: &Plan, staged: &[Described]) -> Result<Outcome> {
+async fn swap(
+    session: &Session,
+    plan: &Plan,
+    staged: &[Described],
+    history: Option<&History>,
+) -> Result<Outcome> {
     let (stage, target) = (plan.stage.sql(), plan.target.sql());
     let count = format!("SELECT count(*)::BIGINT FROM {stage}");
     let inserted = rows::number(&session.fetch(count).await?)?.unsigned_abs();
@@ -169,6 +182,9 @@ async fn swap(session: &Session, plan: &Plan, staged: &[Described]) -> Result<Ou
             sql::name(&plan.target.table)
         ))
         .await?;
+    if let Some(history) = history {
+        history.keep(session, plan, false).await?;
+    }
     Ok(Outcome {
         inserted,
         ..Outcome::default()
@@ -184,7 +200,12 @@ async fn renew(session: &Session, plan: &Plan) -> Result<Option<Vec<Described>>>
 }
 
 /// The staged rows go into the table.
-async fn fill(session: &Session, plan: &Plan, present: &[Described]) -> Result<Outcome> {
+async fn fill(
+    session: &Session,
+    plan: &Plan,
+    present: &[Described],
+    history: Option<&History>,
+) -> Result<Outcome> {
     let empties = plan.empties_table();
     if empties {
         session
@@ -199,6 +220,9 @@ async fn fill(session: &Session, plan: &Plan, present: &[Described]) -> Result<O
             ..Outcome::default()
         },
     };
+    if let Some(history) = history {
+        history.keep(session, plan, true).await?;
+    }
     session
         .execute(format!("DROP TABLE {}", plan.stage.sql()))
         .await?;

@@ -6,6 +6,7 @@
 
 mod encode;
 mod finish;
+mod history;
 mod merge;
 mod stage;
 mod target;
