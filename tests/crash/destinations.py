@@ -17,6 +17,7 @@ from database import Database
 from .systems import MySql, Postgres, s3_endpoint
 
 DELETED = "_polytomic_deleted_at"
+ENDED = "_polytomic_valid_to"
 
 
 def fetched(session, sql):
@@ -59,12 +60,26 @@ class Destination:
         rows = self.query(f'select "{DELETED}", {listed} from {self.place(table)}')
         return [row[1:] for row in rows if row[0] is None]
 
+    def present_versions(self):
+        """The same as their history tells it."""
+        return Present(self)
+
     def left(self) -> list:
         """What of our own is there that should not be once all is done."""
         raise NotImplementedError
 
     def close(self):
         pass
+
+
+class Present:
+    def __init__(self, destination):
+        self.destination = destination
+
+    def rows(self, table, names):
+        listed = ", ".join(f'"{name}"' for name in names)
+        rows = self.destination.query(f'select "{ENDED}", {listed} from {self.destination.place(f"{table}_history")}')
+        return [row[1:] for row in rows if row[0] is None]
 
 
 class PostgresTarget(Destination):

@@ -86,6 +86,10 @@ class Plan:
         return self.mode == "append"
 
     @property
+    def keeps_history(self) -> bool:
+        return self.mode == "replicate" and self.destination not in ("s3", "files") and self.seed % 2 == 0
+
+    @property
     def continuous(self) -> bool:
         return self.streams and self.seed % 3 != 0
 
@@ -96,7 +100,7 @@ class Plan:
     def __str__(self):
         lines = [
             f"seed {self.seed}: {self.reads} into {self.destination}, {self.mode}"
-            f"{', soft deletes' if self.soft else ''}{', continuous' if self.continuous else ''},"
+            f"{', soft deletes' if self.soft else ''}{', history' if self.keeps_history else ''}{', continuous' if self.continuous else ''},"
             f" {self.servers} server{'s' if self.servers > 1 else ''}, {self.writers} writers"
         ]
         lines += [f"  failpoint {one}" for one in self.failpoints]

@@ -23,6 +23,8 @@ from .workload import Writers
 SETTLE = 90
 # Room for a file database and what it sets aside.
 DISK_MIB = 48
+# Tables with a key, whose history can be kept.
+KEYED = {"items", "cells", "pairs"}
 ENDED = {"completed", "failed", "canceled", "errors", "interrupted"}
 KEPT = Path(os.environ.get("TIDEWAY_CRASH_KEEP", tempfile.gettempdir()))
 
@@ -129,7 +131,14 @@ class Run:
         }
         if schemas := self.source.schemas(plan):
             body["schemas"] = schemas
-        return product.patiently("POST", "/api/bulk/syncs", json=body)["data"]["id"]
+        sync = product.patiently("POST", "/api/bulk/syncs", json=body)["data"]["id"]
+        if plan.keeps_history:
+            path = f"/api/bulk/syncs/{sync}/schemas"
+            listed = product.patiently("GET", path)["data"]
+            kept = [one for one in listed if one["id"].split(".")[-1] in KEYED]
+            changed = [{"id": one["id"], "tracking_field": one["tracking_field"], "history_enabled": True} for one in kept]
+            product.patiently("PATCH", path, json={"schemas": changed})
+        return sync
 
     def _go_wrong(self):
         began = time.monotonic()
@@ -229,6 +238,9 @@ class Run:
         for table in self.tables:
             different = differences(self.source, self.destination, table)
             assert different is None, f"equal before, and not any more:\n{different}"
+            if self.plan.keeps_history and table in KEYED:
+                different = differences(self.source, self.destination.present_versions(), table)
+                assert different is None, f"the history is not what the table is:\n{different}"
         self._until_none(self.destination.left, "what was staged is left")
         assert not (watcher and watcher.troubles), "\n".join(watcher.troubles)
         troubles = self.product.troubles()
