@@ -137,7 +137,8 @@ def prepare(name, shape):
     size = query("select sum(pg_table_size(oid)) / 1000000 from pg_class "
                  "where relkind = 'r' and relnamespace = 'public'::regnamespace", database)  # fmt: skip
     if shape.source == "mysql":
-        place = f"{MYSQL}?sslmode=disable"
+        # Without the database, which is not there yet.
+        place = f"{MYSQL.removesuffix('/bench')}/?schema=bench&sslmode=disable"
         output([tool("TIDEWAY_BIN"), "copy", generated(name), place, "--table", "public.bench", "--mode", "snapshot"])
     return query(shape.digest(), database), float(size)
 

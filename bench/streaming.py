@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -205,10 +204,9 @@ def latency(options):
 
 
 def holds(database):
-    try:
-        return query("select count(*) from bench", database) == query("select count(*) from bench", "src")
-    except subprocess.CalledProcessError:
-        return False  # no table yet
+    if not query("select to_regclass('public.bench')", database):
+        return False
+    return query("select count(*) from bench", database) == query("select count(*) from bench", "src")
 
 
 def main():

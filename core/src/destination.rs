@@ -97,6 +97,9 @@ pub struct Load {
     /// Parts of an earlier attempt may be kept; otherwise what was staged under
     /// this id is thrown away first.
     pub resume: bool,
+    /// Finished loads that nobody will ask for any more. That they were finished may be
+    /// forgotten in the last step of this one, so that streams leave no trail of loads.
+    pub forgets: Vec<String>,
     /// The sync's `destination_configuration`.
     pub options: Value,
 }

@@ -235,6 +235,7 @@ fn load_of(cx: &RunCx, plan: &TablePlan, id: &str, complete: bool, resume: bool)
         record_timestamps: cx.spec.record_timestamps,
         truncate_existing: plan.truncate_existing,
         resume,
+        forgets: Vec::new(),
         options: cx.spec.destination_options.clone(),
     }
 }

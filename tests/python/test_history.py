@@ -1,56 +1,17 @@
 """History: beside a replicated table stands one with each version of a row that was seen."""
 
-import os
-import sqlite3
-import uuid
-from urllib.parse import urlsplit
-
-import duckdb
 import polytomic
-import pymysql
 import pytest
 import syncs
+from copies import Copy
 
 # As texts, since one of the clients has no zones.
 SYSTEM = "cast(_polytomic_valid_from as {0}), cast(_polytomic_valid_to as {0})"
 
 
-class Copy:
-    """A destination of some kind and how to look into it."""
-
-    def __init__(self, kind, target, folder):
-        self.kind, self.target, self.file = kind, target, folder / f"copy.{kind}"
-        self.name = f"history_{uuid.uuid4().hex[:12]}"
-        self.url = urlsplit(os.environ.get(f"TIDEWAY_TEST_{kind.upper()}_URL", ""))
-        self.prefix = {"postgresql": "copy.", "mysql": f"{self.name}.", "mariadb": f"{self.name}."}.get(kind, "")
-
-    def connect(self, sdk):
-        match self.kind:
-            case "postgresql":
-                return syncs.connect(sdk, "postgresql", self.target.configuration()), {"schema": "copy"}
-            case "sqlite" | "duckdb":
-                return syncs.connect(sdk, self.kind, {"path": str(self.file)}), {}
-        login = {"hostname": self.url.hostname, "port": self.url.port, "account": self.url.username, "passwd": self.url.password}
-        return syncs.connect(sdk, "mysql", login), {"schema": self.name}
-
-    def rows(self, sql):
-        match self.kind:
-            case "postgresql":
-                return self.target.execute(sql)
-            case "sqlite":
-                with sqlite3.connect(self.file) as session:
-                    return session.execute(sql).fetchall()
-            case "duckdb":
-                with duckdb.connect(str(self.file), read_only=True) as session:
-                    return session.execute(sql).fetchall()
-        login = {"host": self.url.hostname, "port": self.url.port, "user": self.url.username, "password": self.url.password}
-        with pymysql.connect(**login) as session, session.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-    def versions(self, columns):
-        system = SYSTEM.format("char" if self.kind in ("mysql", "mariadb") else "varchar(99)")
-        return self.rows(f"select {columns}, {system} from {self.prefix}people_history")
+def versions(copy, columns):
+    system = SYSTEM.format("char" if copy.kind in ("mysql", "mariadb") else "varchar(99)")
+    return copy.rows(f"select {columns}, {system} from {copy.prefix}people_history")
 
 
 def live(source, columns):
@@ -112,7 +73,7 @@ def test_each_version_that_was_seen_is_kept_once(sdk, people, target, tmp_path, 
     def run(**how):
         syncs.run_well(sdk, sync, **how)
         model.see(live(people, columns))
-        model.check(copy.versions(columns))
+        model.check(versions(copy, columns))
 
     run()
     people.execute("update people set v = v + 1 where id <= 10; update people set name = null where id between 8 and 12")
@@ -151,11 +112,11 @@ def test_a_history_that_begins_late_takes_in_what_is_there_and_an_incremental_ru
     syncs.run_well(sdk, sync)
     model = Model()
     model.see(live(source, "id, v"))
-    model.check(copy.versions("id, v"))
+    model.check(versions(copy, "id, v"))
     source.execute("update people set v = -2, at = now() where id in (7, 8)")
     syncs.run_well(sdk, sync)
     model.see(live(source, "id, v"))
-    model.check(copy.versions("id, v"))
+    model.check(versions(copy, "id, v"))
 
 
 def test_a_history_that_cannot_be_kept_is_refused(sdk, people, target, tmp_path):

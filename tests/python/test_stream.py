@@ -7,7 +7,9 @@ import threading
 import time
 
 import psycopg
+import pytest
 import syncs
+from copies import Copy
 from server import until
 
 ROUNDS = 12 if os.environ.get("TIDEWAY_TEST_LONG") == "1" else 3
@@ -243,3 +245,19 @@ def test_no_change_is_lost_or_undone_by_kills(servers, source, target):
     until(lambda: equal(source, target, "a"), "both sides to be equal", timeout=60)
     assert not went_back, went_back[:5]
     server.stop()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "sqlite", "duckdb"])
+def test_a_stream_leaves_no_trail_of_loads(sdk, source, target, tmp_path, kind):
+    source.execute("create table a (id int primary key, v int); insert into a values (1, 0)")
+    copy = Copy(kind, target, tmp_path)
+    destination, options = copy.connect(sdk)
+    origin = syncs.connect(sdk, "postgresql", source.configuration(change_detection=True))
+    sync = syncs.make(sdk, origin, destination, options, mode="replicate", frequency="continuous")
+    syncs.run_well(sdk, sync)  # from here on it goes on by itself
+    for number in range(1, 13):
+        source.execute(f"update a set v = {number}")
+        until(lambda: copy.rows(f"select v from {copy.prefix}a") == [(number,)], f"version {number}")
+    # The first load's, and those of the last units.
+    assert len(copy.rows(f"select load_id from {copy.prefix}_tideway_loads")) <= 4
+    sdk.bulk_sync.activate(id=sync, active=False)

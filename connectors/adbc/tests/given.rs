@@ -84,6 +84,7 @@ pub fn load(id: &str, write: Write) -> Load {
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options: json!({}),
     }
 }

@@ -249,6 +249,7 @@ pub fn load(id: &str, write: Write, columns: &[Column], options: Value) -> Load 
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options,
     }
 }

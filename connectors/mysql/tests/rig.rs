@@ -295,6 +295,7 @@ pub fn load_of(write: Write, columns: Vec<Column>) -> Load {
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options: json!({}),
     }
 }

@@ -35,6 +35,7 @@ fn load(table: &Table, name: &str, write: Write) -> Load {
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options: json!({}),
     }
 }

@@ -192,6 +192,7 @@ fn whole_load(columns: &[Column], write: Write, id: &str) -> Load {
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options: json!({}),
     }
 }

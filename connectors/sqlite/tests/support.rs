@@ -238,6 +238,7 @@ pub fn load_of(columns: Vec<Column>, key: &[&str], write: Write, disposition: Di
         record_timestamps: false,
         truncate_existing: false,
         resume: false,
+        forgets: Vec::new(),
         options: json!({}),
     }
 }

@@ -19,7 +19,7 @@ use super::{
     collapse::collapse,
     positions::Positions,
     shape::ChangeShaper,
-    unit::{self, Unit, UnitId},
+    unit::{self, Settled, Unit, UnitId},
 };
 use crate::{
     load::report_notes,
@@ -76,7 +76,9 @@ pub struct Streamed {
     /// From so many bytes on the changes are staged.
     part_bytes: usize,
     unit: Unit,
-    finishing: Option<AbortOnDropHandle<Result<(Checkpoint, Outcome)>>>,
+    /// Loads that are settled and not forgotten yet.
+    spent: Vec<String>,
+    finishing: Option<AbortOnDropHandle<Result<Settled>>>,
     finished_at: Instant,
     outcome: Outcome,
     notes: BTreeMap<(String, String), u64>,
@@ -108,7 +110,8 @@ impl Streamed {
             dirty: false,
             gathered: Vec::new(),
             gathered_bytes: 0,
-            unit: Unit::new(next),
+            unit: Unit::new(next, Vec::new()),
+            spent: Vec::new(),
             finishing: None,
             finished_at: Instant::now(),
             outcome: Outcome::default(),
@@ -129,7 +132,7 @@ impl Streamed {
         };
         self.gathered.clear();
         let next = self.unit.id.next();
-        let unit = std::mem::replace(&mut self.unit, Unit::new(next.clone()));
+        let unit = self.change_unit(next.clone());
         // It carries this lease's fence: another worker can only have withdrawn it. What is
         // being put in place is for whoever comes next to look into.
         if self.finishing.is_none() {
@@ -239,9 +242,15 @@ impl Streamed {
         self.gathered.clear();
         self.gathered_bytes = 0;
         // The same id again: what was staged under it is thrown away first.
-        let mut unit = Unit::new(self.unit.id.clone());
-        unit.truncated = Some(self.reached.clone());
-        std::mem::replace(&mut self.unit, unit).abandon().await
+        let emptied = self.change_unit(self.unit.id.clone());
+        self.unit.truncated = Some(self.reached.clone());
+        emptied.abandon().await
+    }
+
+    /// Begins the unit of this id, and hands out the one that was being filled.
+    fn change_unit(&mut self, id: UnitId) -> Unit {
+        let next = Unit::new(id, self.spent.clone());
+        std::mem::replace(&mut self.unit, next)
     }
 
     /// Makes what has gathered a part of the unit.
@@ -276,8 +285,7 @@ impl Streamed {
     /// Begins to put the unit in place, up to the last barrier, and opens the next one.
     async fn put_in_place(&mut self) -> Result<()> {
         self.stage().await?;
-        let next = Unit::new(self.unit.id.next());
-        let unit = std::mem::replace(&mut self.unit, next);
+        let unit = self.change_unit(self.unit.id.next());
         let finish = unit::finish(
             self.cx.clone(),
             self.plan.clone(),
@@ -289,9 +297,12 @@ impl Streamed {
         Ok(())
     }
 
-    fn settled(&mut self, (checkpoint, mut outcome): (Checkpoint, Outcome)) {
+    fn settled(&mut self, settled: Settled) {
         self.finishing = None;
-        self.checkpoint = checkpoint;
+        self.checkpoint = settled.checkpoint;
+        self.spent.retain(|load| !settled.forgotten.contains(load));
+        self.spent.extend(settled.loads);
+        let mut outcome = settled.outcome;
         self.note(std::mem::take(&mut outcome.notes));
         unit::add(&mut self.outcome, &outcome);
         self.finished_at = Instant::now();
@@ -311,8 +322,7 @@ impl Streamed {
             }
             self.checkpoint.stream = Some(self.reached.clone());
         }
-        let next = Unit::new(self.unit.id.next());
-        let unit = std::mem::replace(&mut self.unit, next);
+        let unit = self.change_unit(self.unit.id.next());
         unit.abandon().await?;
         self.checkpoint.progress = None;
         self.save().await

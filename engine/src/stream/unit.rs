@@ -112,6 +112,7 @@ pub async fn begin(
     cx: &RunCx,
     plan: &TablePlan,
     id: &UnitId,
+    forgets: &[String],
     resume: bool,
 ) -> Result<Box<dyn TableLoad>> {
     let write = match (id.purpose, plan.write) {
@@ -140,6 +141,7 @@ pub async fn begin(
             record_timestamps: cx.spec.record_timestamps,
             truncate_existing: plan.truncate_existing,
             resume,
+            forgets: forgets.to_vec(),
             options: cx.spec.destination_options.clone(),
         })
         .await
@@ -151,16 +153,19 @@ pub struct Unit {
     /// The table was emptied at the source first; what it held before is worth nothing.
     /// The position is the last one at which the rows were still there.
     pub truncated: Option<Position>,
+    /// Units before this one that are settled, and of which its load lets the last trace go.
+    forgets: Vec<String>,
     load: Option<Box<dyn TableLoad>>,
     lane: Option<Box<dyn Lane>>,
     parts: BTreeSet<String>,
 }
 
 impl Unit {
-    pub fn new(id: UnitId) -> Self {
+    pub fn new(id: UnitId, forgets: Vec<String>) -> Self {
         Unit {
             id,
             truncated: None,
+            forgets,
             load: None,
             lane: None,
             parts: BTreeSet::new(),
@@ -198,7 +203,7 @@ impl Unit {
         part: &str,
     ) -> Result<Accepted> {
         if self.load.is_none() {
-            self.load = Some(open(cx, plan, &self.id, &self.parts).await?);
+            self.load = Some(open(cx, plan, &self.id, &self.forgets, &self.parts).await?);
         }
         let load = self
             .load
@@ -240,15 +245,26 @@ async fn open(
     cx: &RunCx,
     plan: &TablePlan,
     id: &UnitId,
+    forgets: &[String],
     parts: &BTreeSet<String>,
 ) -> Result<Box<dyn TableLoad>> {
-    let load = begin(cx, plan, id, !parts.is_empty()).await?;
+    let load = begin(cx, plan, id, forgets, !parts.is_empty()).await?;
     for change in load.schema_changes() {
         cx.observer
             .log(Level::Info, &plan.schema_id, change.0.clone(), json!({}));
     }
     still_there(load.as_ref(), parts)?;
     Ok(load)
+}
+
+/// What has become of a unit.
+pub struct Settled {
+    pub checkpoint: Checkpoint,
+    pub outcome: Outcome,
+    /// The loads that put it in place; nobody asks for them any more.
+    pub loads: Vec<String>,
+    /// Those before it of which no trace is left.
+    pub forgotten: Vec<String>,
 }
 
 /// Without this a load whose staging was lost would be put in place as if it were empty.
@@ -267,15 +283,18 @@ pub async fn finish(
     mut unit: Unit,
     mut checkpoint: Checkpoint,
     through: Position,
-) -> Result<(Checkpoint, Outcome)> {
-    let mut outcome = Outcome::default();
+) -> Result<Settled> {
+    let (mut outcome, mut loads, mut forgotten) = (Outcome::default(), Vec::new(), Vec::new());
     unit.lane = None;
     if let Some(before) = unit.truncated.take() {
         let id = unit.id.with(Purpose::Truncate);
+        loads.push(id.to_string());
         let emptied = put(&cx, &plan, &id, (None, &EMPTY), &mut checkpoint, before).await?;
         add(&mut outcome, &emptied);
     }
     if !unit.parts.is_empty() {
+        loads.push(unit.id.to_string());
+        forgotten = unit.forgets;
         let staged = (unit.load, &unit.parts);
         let changed = put(
             &cx,
@@ -292,7 +311,12 @@ pub async fn finish(
     checkpoint.progress = Some(announced(&unit.id.next()));
     cx.ledger.save(&plan.schema_id, &checkpoint).await?;
     failpoint::reach("unit.settled");
-    Ok((checkpoint, outcome))
+    Ok(Settled {
+        checkpoint,
+        outcome,
+        loads,
+        forgotten,
+    })
 }
 
 async fn put(
@@ -345,7 +369,7 @@ async fn try_put(
     let load = match load {
         Some(load) => load,
         None => {
-            let load = begin(cx, plan, id, true).await?;
+            let load = begin(cx, plan, id, &[], true).await?;
             still_there(load.as_ref(), parts)?;
             load
         }

@@ -65,7 +65,7 @@ pub async fn settle(session: &mut Session, load: &Load, place: &Place, rows: u64
             }
             history.keep(session, load, &target, &now, None).await?;
         }
-        ledger.record_finished(session, &load.id, rows).await?;
+        ledger.record_finished(session, load, rows).await?;
         session.run("COMMIT").await?;
     }
     drop_tables(session, &place.all_of(&load.id)).await
@@ -293,7 +293,7 @@ async fn move_in(
     let history = History::prepare(session, load, place, &target).await?;
     let outcome = fill(session, load, place, &target, rows, history.as_ref()).await?;
     Ledger::beside(place)
-        .record_finished(session, &load.id, rows)
+        .record_finished(session, load, rows)
         .await?;
     failpoint::reach("mysql.applied");
     session.run("COMMIT").await?;

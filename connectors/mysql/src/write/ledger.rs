@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use tideway_core::Result;
+use tideway_core::{Result, destination::Load};
 
 use super::ddl::{Place, drop_tables, ensure_database};
 use crate::{
     connect::Session,
     discover::{OWN_PREFIX, describe, number, text},
-    sql::literal,
+    sql::{list, literal},
 };
 
 /// The part id that says that the load is finished.
@@ -124,15 +124,23 @@ impl Ledger {
         Ok(session.run(&sql).await?.rows == 1)
     }
 
-    /// Records the end of a load and forgets its parts.
+    /// Records the end of a load and forgets its parts, and what nobody asks for any more.
     pub async fn record_finished(
         &self,
         session: &mut Session,
-        load_id: &str,
+        load: &Load,
         rows: u64,
     ) -> Result<()> {
-        self.forget_parts(session, load_id).await?;
-        self.record(session, load_id, FINISHED, rows)
+        self.forget_parts(session, &load.id).await?;
+        if !load.forgets.is_empty() {
+            let forgotten = list(load.forgets.iter().map(|load| literal(load)));
+            let sql = format!(
+                "DELETE FROM {} WHERE load_id IN ({forgotten})",
+                self.place.sql()
+            );
+            session.run(&sql).await?;
+        }
+        self.record(session, &load.id, FINISHED, rows)
             .await
             .map(|_| ())
     }

@@ -203,7 +203,7 @@ pub async fn finish(
     }
     history::keep(&mut transaction, load, place, Some(&moving)).await?;
     let drop = format!("DROP TABLE {}", place.stage(&load.id).sql());
-    let close = ledger.close_sql(&load.id, rows);
+    let close = ledger.close_sql(load, rows);
     let end = format!("{drop}; {close}");
     transaction.batch_execute(&end).await.map_err(explain)?;
     failpoint::reach("postgres.applied");

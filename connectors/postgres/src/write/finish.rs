@@ -96,10 +96,8 @@ async fn attempt(
     } else {
         move_in(&mut transaction, load, place, staged).await?
     };
-    ledger.forget_parts(&transaction, &load.id).await?;
-    ledger
-        .record_finished(&transaction, &load.id, staged)
-        .await?;
+    let close = ledger.close_sql(load, staged);
+    transaction.batch_execute(&close).await.map_err(explain)?;
     failpoint::reach("postgres.applied");
     transaction.commit().await.map_err(explain)?;
     failpoint::reach("postgres.committed");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tideway_core::Result;
+use tideway_core::{Result, destination::Load};
 use tokio_postgres::{GenericClient, Transaction};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    ddl::{OWN_PREFIX, Place, cell, ensure_schema, is_taken},
+    ddl::{OWN_PREFIX, Place, cell, ensure_schema, is_taken, list},
     lock, transaction,
 };
 
@@ -101,11 +101,15 @@ impl Ledger {
         )
     }
 
-    /// The statements that forget the load's parts and say that it is finished.
-    pub fn close_sql(&self, load_id: &str, rows: u64) -> String {
-        let (table, id) = (&self.table, literal(load_id));
+    /// The statements that forget the load's parts and what nobody asks for any more, and say
+    /// that it is finished.
+    pub fn close_sql(&self, load: &Load, rows: u64) -> String {
+        let (table, id) = (&self.table, literal(&load.id));
+        let forgotten = load.forgets.iter().map(|load| literal(load));
+        let forgotten = list(forgotten.chain([id.clone()]));
         format!(
-            "DELETE FROM {table} WHERE load_id = {id} AND part_id <> '{FINISHED}'; \
+            "DELETE FROM {table} WHERE load_id IN ({forgotten}) \
+             AND (part_id <> '{FINISHED}' OR load_id <> {id}); \
              INSERT INTO {table} (load_id, part_id, rows) VALUES ({id}, '{FINISHED}', {rows})"
         )
     }
@@ -158,18 +162,6 @@ impl Ledger {
             "INSERT INTO {} (load_id, part_id, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             self.table
         )
-    }
-
-    pub async fn record_finished(
-        &self,
-        client: &Transaction<'_>,
-        load_id: &str,
-        rows: u64,
-    ) -> Result<()> {
-        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        let sql = self.record_sql();
-        let done = client.execute(&sql, &[&load_id, &FINISHED, &rows]).await;
-        done.map(|_| ()).map_err(explain)
     }
 
     /// Forgets the parts of a load, but not that it was finished.

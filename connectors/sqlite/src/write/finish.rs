@@ -38,7 +38,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
         let (outcome, staged) = moving.apply_staged(load, deletes)?;
         history::keep(handle, load, layout, true)?;
         discard(handle, &load.id)?;
-        ledger::record_finished(handle, &load.id, staged)?;
+        ledger::record_finished(handle, load, staged)?;
         failpoint::reach("sqlite.applied");
         return Ok(outcome);
     }
@@ -62,7 +62,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
         }
     };
     discard(handle, &load.id)?;
-    ledger::record_finished(handle, &load.id, staged)?;
+    ledger::record_finished(handle, load, staged)?;
     failpoint::reach("sqlite.applied");
     Ok(outcome)
 }

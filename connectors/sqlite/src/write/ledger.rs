@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use tideway_core::Result;
+use tideway_core::{Result, destination::Load};
 
 use crate::{connect::Handle, write::discard};
 
@@ -66,8 +66,15 @@ pub fn record_part(handle: &Handle, load_id: &str, part_id: &str, rows: u64) -> 
         .map(|_| ())
 }
 
-pub fn record_finished(handle: &Handle, load_id: &str, rows: u64) -> Result<()> {
-    record_part(handle, load_id, FINISHED, rows)
+/// Also forgets what nobody asks for any more.
+pub fn record_finished(handle: &Handle, load: &Load, rows: u64) -> Result<()> {
+    for earlier in &load.forgets {
+        handle.change(
+            "DELETE FROM main._tideway_loads WHERE load_id = ?1",
+            [earlier],
+        )?;
+    }
+    record_part(handle, &load.id, FINISHED, rows)
 }
 
 pub fn forget_parts(handle: &Handle, load_id: &str) -> Result<()> {

@@ -78,10 +78,16 @@ pub fn insertion(tokens: &Place, load_id: &str, part_id: &str, rows: u64) -> Str
     )
 }
 
-/// The statement that forgets the load's parts, but not that it was finished.
+/// The statement that forgets the load's parts, but not that it was finished, and what nobody
+/// asks for any more.
 pub fn removal(plan: &Plan) -> String {
+    let forgotten = sql::list(&plan.load.forgets, |load| sql::text(load));
+    let forgotten = match forgotten.is_empty() {
+        true => String::new(),
+        false => format!(" OR load_id IN ({forgotten})"),
+    };
     format!(
-        "DELETE FROM {} WHERE load_id = {} AND part_id <> ''",
+        "DELETE FROM {} WHERE (load_id = {} AND part_id <> ''){forgotten}",
         plan.tokens.sql(),
         sql::text(&plan.load.id)
     )
