@@ -247,7 +247,8 @@ def test_no_change_is_lost_or_undone_by_kills(servers, source, target):
     server.stop()
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql", "sqlite", "duckdb"])
+# DuckDB lets nobody look into its file meanwhile.
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "sqlite"])
 def test_a_stream_leaves_no_trail_of_loads(sdk, source, target, tmp_path, kind):
     source.execute("create table a (id int primary key, v int); insert into a values (1, 0)")
     copy = Copy(kind, target, tmp_path)
