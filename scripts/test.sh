@@ -17,6 +17,7 @@ finish() {
   local status=$?
   trap '' INT TERM
   scripts/servers/s3.sh stop "$work/s3" || true
+  scripts/servers/sshd.sh stop "$work/sshd" || true
   scripts/servers/postgres.sh stop "$work/postgres" || true
   scripts/servers/mariadb.sh stop "$work/mariadb" || true
   scripts/servers/mysql.sh stop "$work/mysql" || true
@@ -60,6 +61,9 @@ start_servers() {
   export TIDEWAY_TEST_S3_ACCESS_KEY=tideway TIDEWAY_TEST_S3_SECRET_KEY=tideway-secret
   export TIDEWAY_TEST_S3_BUCKET=tideway TIDEWAY_TEST_S3_BUCKET_ROOT="$work/s3/buckets"
 
+  start sshd "an SSH server"
+  export TIDEWAY_TEST_SSH="$work/sshd" TIDEWAY_TEST_SSH_PORT="$port"
+
   for one in "${starting[@]}"; do wait "$one"; done
 }
 
@@ -89,7 +93,7 @@ nextest="$(scripts/install/nextest.sh)"
 venv="$(scripts/install/python.sh)"
 TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
 # One after the other, before the servers start side by side: apt takes no two at once.
-for program in postgres mariadb mysql s3; do scripts/install/"$program".sh >/dev/null; done
+for program in postgres mariadb mysql s3 sshd; do scripts/install/"$program".sh >/dev/null; done
 TIDEWAY_TEST_FAKETIME="$(scripts/install/faketime.sh)"
 export TIDEWAY_TEST_FAKETIME TIDEWAY_DUCKDB_LIBRARY TIDEWAY_BIN="$CARGO_TARGET_DIR/debug/tideway"
 export PATH="$venv/bin:$PATH:$TOOLS/bin" PYTHONPATH="$ROOT/tests:$ROOT/tests/python"

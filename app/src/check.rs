@@ -12,6 +12,7 @@ pub async fn run(args: UrlArgs, json: bool) -> Result<ExitCode> {
     let cx = ConnectCx {
         data_dir: None,
         purpose: "tideway check".into(),
+        ..ConnectCx::default()
     };
     let connection = connector.connect(&endpoint.configuration, &cx).await?;
     let report = connection.check().await;

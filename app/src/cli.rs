@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tideway_core::outbound::{self, IpNet};
 
 /// Moves data between databases, files and apps.
 #[derive(Parser)]
@@ -147,6 +148,24 @@ pub struct ServeArgs {
     /// Largest request body, in MiB.
     #[arg(long, env = "TIDEWAY_BODY_LIMIT_MIB", default_value_t = 10)]
     pub body_limit_mib: usize,
+
+    /// Which addresses connections may lead to. Link-local and cloud-metadata addresses are
+    /// always refused.
+    #[arg(long, env = "TIDEWAY_OUTBOUND", value_enum, default_value_t = OutboundMode::PrivateToo)]
+    pub outbound: OutboundMode,
+
+    /// A network that connections may lead to with `public-only` as well, such as 10.1.0.0/16;
+    /// may be given several times, or parted by commas.
+    #[arg(long, env = "TIDEWAY_OUTBOUND_ALLOW", value_delimiter = ',', value_parser = outbound::network)]
+    pub outbound_allow: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutboundMode {
+    /// Private networks and this machine as well.
+    PrivateToo,
+    /// For deployments that take connections from strangers.
+    PublicOnly,
 }
 
 #[derive(Args)]

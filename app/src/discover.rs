@@ -12,6 +12,7 @@ pub async fn run(args: DiscoverArgs, json: bool) -> Result<ExitCode> {
     let cx = ConnectCx {
         data_dir: None,
         purpose: "tideway discover".into(),
+        ..ConnectCx::default()
     };
     let connection = connector.connect(&endpoint.configuration, &cx).await?;
     let source = connection.roles().need_source(connector.about().id)?;

@@ -88,6 +88,7 @@ async fn duckdb(data_dir: &Path, report: &mut CheckReport) {
     let cx = ConnectCx {
         data_dir: Some(data_dir.to_path_buf()),
         purpose: "tideway doctor".into(),
+        ..ConnectCx::default()
     };
     let opened = connector.connect(&json!({"path": file}), &cx).await;
     match opened {

@@ -12,7 +12,7 @@ use std::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use tideway_api::{ApiSettings, ApiState};
-use tideway_core::{Error, Result, Secret};
+use tideway_core::{Error, Result, Secret, outbound::Outbound};
 use tideway_store::{Bootstrap, Keyring, Store};
 use tideway_work::{Work, WorkSettings};
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{DataArgs, ServeArgs},
+    cli::{DataArgs, OutboundMode, ServeArgs},
     print,
 };
 
@@ -50,6 +50,10 @@ pub async fn run(args: ServeArgs) -> Result<ExitCode> {
             healthcheck_interval: Duration::from_secs(args.healthcheck_seconds.max(1)),
             stream_period: Duration::from_secs(args.stream_seconds.max(1)),
             data_dir: args.data.data_dir.clone(),
+            outbound: Outbound {
+                public_only: args.outbound == OutboundMode::PublicOnly,
+                allowed: args.outbound_allow.clone(),
+            },
             ..WorkSettings::default()
         },
     );

@@ -69,6 +69,7 @@ async fn open(url: &str, side: &str) -> Result<End> {
         let cx = ConnectCx {
             data_dir: None,
             purpose: "tideway verify".into(),
+            ..ConnectCx::default()
         };
         let connection = connector.connect(&endpoint.configuration, &cx).await?;
         let source = connection.roles().need_source(connector.about().id)?;

@@ -13,6 +13,7 @@ use crate::{
     changes::Changes,
     destination::Destination,
     form::Form,
+    outbound::Outbound,
     query::{Enrich, Query},
     source::Source,
     target::Target,
@@ -71,6 +72,8 @@ pub struct ConnectCx {
     pub data_dir: Option<PathBuf>,
     /// Shown to servers that list their clients (`application_name`).
     pub purpose: String,
+    /// What may be connected to.
+    pub outbound: Outbound,
 }
 
 #[async_trait]

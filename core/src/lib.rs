@@ -15,6 +15,7 @@ pub mod form;
 pub mod history;
 pub mod naming;
 pub mod operations;
+pub mod outbound;
 pub mod payload;
 pub mod query;
 pub mod schema;

@@ -58,6 +58,7 @@ impl Work {
         ConnectCx {
             data_dir: Some(self.settings.data_dir.clone()),
             purpose: format!("tideway {purpose}"),
+            outbound: self.settings.outbound.clone(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use tideway_core::outbound::Outbound;
+
 #[derive(Debug, Clone)]
 pub struct WorkSettings {
     /// Names the process in leases and logs.
@@ -16,6 +18,8 @@ pub struct WorkSettings {
     /// How long one execution of a continuous sync follows a change stream.
     pub stream_period: Duration,
     pub data_dir: PathBuf,
+    /// Which addresses connections may lead to.
+    pub outbound: Outbound,
 }
 
 impl Default for WorkSettings {
@@ -33,6 +37,7 @@ impl Default for WorkSettings {
             healthcheck_interval: Duration::from_secs(300),
             stream_period: Duration::from_secs(300),
             data_dir: PathBuf::from(".tideway"),
+            outbound: Outbound::default(),
         }
     }
 }

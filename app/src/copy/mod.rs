@@ -87,6 +87,7 @@ async fn open(
     let cx = ConnectCx {
         data_dir: None,
         purpose: "tideway copy".into(),
+        ..ConnectCx::default()
     };
     connector
         .connect(configuration, &cx)

@@ -3,12 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tideway_core::{Error, Result, Secret};
+use tideway_network::{SshSettings, address};
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["hostname", "account", "passwd", "port"]))]
-// Tunnels are in the form before they are built.
-#[allow(dead_code)]
 pub struct Config {
     #[serde(alias = "host")]
     #[schemars(title = "Hostname", extend("aliases" = ["host"], "examples" = ["database.example.com"]))]
@@ -57,6 +56,9 @@ pub struct Config {
     pub ssh_port: u16,
     #[schemars(title = "Private key", extend("sensitive" = true, "widget" = "textarea"))]
     pub ssh_private_key: Option<Secret>,
+    // Ours: what the SSH server has to show.
+    #[schemars(title = "SSH host key", extend("hidden" = true))]
+    pub ssh_host_key: Option<String>,
     #[serde(default)]
     #[schemars(title = "Use replication for bulk syncs")]
     pub change_detection: bool,
@@ -130,21 +132,23 @@ impl Config {
                 .field("hostname")
                 .hint("give the server's host name or IP address"));
         }
-        if self.ssh {
-            return Err(Error::unsupported("SSH tunnels are not built yet")
-                .field("ssh")
-                .hint("switch ssh off and give an address that can be reached directly"));
-        }
         Ok(())
+    }
+
+    /// How the server is reached, where it is through a tunnel.
+    pub fn tunnel(&self) -> Option<SshSettings> {
+        self.ssh.then(|| SshSettings {
+            user: self.ssh_user.clone(),
+            host: self.ssh_host.clone(),
+            port: self.ssh_port,
+            private_key: self.ssh_private_key.clone(),
+            host_key: self.ssh_host_key.clone(),
+        })
     }
 
     /// `host:port`, for people.
     pub fn address(&self) -> String {
-        if self.hostname.contains(':') {
-            format!("[{}]:{}", self.hostname, self.port)
-        } else {
-            format!("{}:{}", self.hostname, self.port)
-        }
+        address(&self.hostname, self.port)
     }
 }
 
@@ -302,7 +306,6 @@ mod tests {
             assert_eq!(error.blamed_field(), Some("port"));
         }
         for (extra, field) in [
-            (json!({"ssh": true}), "ssh"),
             (json!({"hostname": "/run/mysqld/mysqld.sock"}), "hostname"),
             (json!({"account": " "}), "account"),
             (json!({"dbname": "a\0b"}), "dbname"),

@@ -10,7 +10,6 @@ mod tls;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -21,7 +20,7 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
-use tokio::net::TcpStream;
+use tideway_network::{Dialler, Stream, Words};
 use tokio_rustls::TlsConnector;
 
 pub use self::{
@@ -35,6 +34,11 @@ use crate::config::Config;
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
+const WORDS: Words = Words {
+    host: "hostname",
+    port: "port",
+    listens: "bind_address",
+};
 /// 64 characters, which may have one byte each; column names know no case.
 const NAMES: NamePolicy = NamePolicy::new(64, true);
 /// Sessions at once, to read or to write; servers often allow 151 to all clients together.
@@ -55,6 +59,7 @@ wait_timeout = 604800, lock_wait_timeout = 120, innodb_lock_wait_timeout = 120";
 #[derive(Clone)]
 pub struct MySql {
     pub(crate) config: Arc<Config>,
+    dialler: Dialler,
     /// `None` where TLS is switched off.
     tls: Option<TlsConnector>,
     purpose: Arc<str>,
@@ -77,8 +82,10 @@ impl MySql {
         let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
             .await
             .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let dialler = Dialler::new(WORDS, cx.outbound.clone(), config.tunnel())?;
         let mysql = MySql {
             config: Arc::new(config),
+            dialler,
             tls,
             purpose: match cx.purpose.as_str() {
                 "" => "tideway".into(),
@@ -114,8 +121,13 @@ impl MySql {
         {
             return Ok(session);
         }
-        let opened = tokio::time::timeout(PATIENCE, self.sign_in()).await;
+        let opened = tokio::time::timeout(self.patience(), self.sign_in()).await;
         opened.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    /// For the way there and signing in together.
+    fn patience(&self) -> Duration {
+        PATIENCE + self.dialler.detour()
     }
 
     /// Keeps a session for whoever asks next. It must have nothing going on.
@@ -138,7 +150,7 @@ impl MySql {
     }
 
     fn no_answer(&self) -> Error {
-        let seconds = PATIENCE.as_secs();
+        let seconds = self.patience().as_secs();
         Error::timeout(format!(
             "{} did not answer within {seconds} seconds",
             self.config.address()
@@ -157,28 +169,10 @@ impl MySql {
         Ok(session)
     }
 
-    /// A TCP connection to the first of the host's addresses that takes one.
-    async fn reach(&self) -> Result<TcpStream> {
-        let mut failed = None;
-        for address in self.addresses().await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = Some(error),
-            }
-        }
-        Err(match failed {
-            Some(error) => explain::of_network(&self.config.address(), error),
-            None => explain::unknown_host(&self.config),
-        })
-    }
-
-    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let host = self.config.hostname.as_str();
-        let found = tokio::net::lookup_host((host, self.config.port)).await;
-        let addresses: Vec<SocketAddr> = found
-            .map_err(|error| explain::unknown_host(&self.config).because(error))?
-            .collect();
-        Ok(addresses)
+    /// A connection to the server, before anything is said.
+    async fn reach(&self) -> Result<Stream> {
+        let config = &self.config;
+        self.dialler.dial(&config.hostname, config.port).await
     }
 }
 

@@ -10,7 +10,8 @@ use url::Url;
 use crate::config::SslMode;
 
 /// Reads `mysql://user:password@host:port/database?sslmode=…`. Understood besides: `ssl-mode`
-/// with MySQL's own words, `ssl-ca`, `ssl-cert`, `ssl-key` (paths of files) and `schema` (goes
+/// with MySQL's own words, `ssl-ca`, `ssl-cert`, `ssl-key` (paths of files), `ssh=user@host:port`
+/// with `ssh_key` (a path) and `schema` (goes
 /// to the sync's options). Without a mode, TLS is required unless the host is this machine.
 ///
 /// # Errors
@@ -55,6 +56,9 @@ fn parameter(
     settings: &mut Map<String, Value>,
     options: &mut Map<String, Value>,
 ) -> Result<()> {
+    if tideway_network::url::parameter(name, value, settings)? {
+        return Ok(());
+    }
     let (field, value): (&str, Value) = match name {
         "sslmode" | "ssl-mode" => ("sslmode", sslmode(value)?.word().into()),
         "ssl-ca" | "sslrootcert" => ("ca_cert", file(name, value)?.into()),
@@ -69,7 +73,7 @@ fn parameter(
         _ => {
             return Err(
                 Error::config(format!("{name} is not a parameter of a MySQL URL"))
-                    .hint("use sslmode, ssl-ca, ssl-cert, ssl-key or schema"),
+                    .hint("use sslmode, ssl-ca, ssl-cert, ssl-key, ssh, ssh_key or schema"),
             );
         }
     };

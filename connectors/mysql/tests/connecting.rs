@@ -64,7 +64,7 @@ async fn each_wrong_setting_is_named(server: Server) {
             Kind::Unavailable,
             "hostname",
         ),
-        (json!({"ssh": true}), Kind::Unsupported, "ssh"),
+        (json!({"ssh": true}), Kind::Config, "ssh_host"),
     ] {
         let error = server.connect(settings).await.map(|_| ()).unwrap_err();
         assert_eq!(

@@ -3,12 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tideway_core::{Error, Result, Secret};
+use tideway_network::{SshSettings, address};
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["host", "port", "database", "username", "password"]))]
-// Tunnels and change streams are in the form before they are built.
-#[allow(dead_code)]
 pub struct Config {
     /// Database server hostname or IP address
     #[serde(alias = "hostname")]
@@ -42,6 +41,9 @@ pub struct Config {
     pub ssh_port: u16,
     #[schemars(title = "Private key", extend("sensitive" = true, "widget" = "textarea"))]
     pub ssh_private_key: Option<Secret>,
+    // Ours: what the SSH server has to show.
+    #[schemars(title = "SSH host key", extend("hidden" = true))]
+    pub ssh_host_key: Option<String>,
     #[serde(default)]
     #[schemars(title = "Use client certificates")]
     pub client_certs: bool,
@@ -115,21 +117,23 @@ impl Config {
                 .field("host")
                 .hint("give the server's host name or IP address"));
         }
-        if self.ssh {
-            return Err(Error::unsupported("SSH tunnels are not built yet")
-                .field("ssh")
-                .hint("switch ssh off and give an address that can be reached directly"));
-        }
         Ok(())
+    }
+
+    /// How the server is reached, where it is through a tunnel.
+    pub fn tunnel(&self) -> Option<SshSettings> {
+        self.ssh.then(|| SshSettings {
+            user: self.ssh_user.clone(),
+            host: self.ssh_host.clone(),
+            port: self.ssh_port,
+            private_key: self.ssh_private_key.clone(),
+            host_key: self.ssh_host_key.clone(),
+        })
     }
 
     /// `host:port`, for people.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        address(&self.host, self.port)
     }
 }
 
@@ -295,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn ssh_and_sockets_are_refused_by_field() {
+    fn sockets_and_nothing_are_refused_by_field() {
         let refused = |extra| {
             let config: Config = form::parse(&settings(extra)).unwrap();
             config
@@ -304,7 +308,6 @@ mod tests {
                 .blamed_field()
                 .map(str::to_owned)
         };
-        assert_eq!(refused(json!({"ssh": true})).as_deref(), Some("ssh"));
         assert_eq!(
             refused(json!({"host": "/var/run/postgresql"})).as_deref(),
             Some("host")

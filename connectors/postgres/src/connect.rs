@@ -7,7 +7,6 @@ mod tls;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
@@ -20,9 +19,12 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
+use tideway_network::{Dialler, Stream, Words};
 use tokio::task::AbortHandle;
 use tokio_postgres::{
-    Client, NoTls, Statement, config::SslMode as DriverMode, tls::MakeTlsConnect,
+    Client, NoTls, Statement,
+    config::SslMode as DriverMode,
+    tls::{MakeTlsConnect, TlsConnect},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -34,8 +36,11 @@ use crate::{changes::Followers, config::Config};
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Sessions that wait for hours (a snapshot's holder) must not be forgotten by routers.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const WORDS: Words = Words {
+    host: "host",
+    port: "port",
+    listens: "listen_addresses",
+};
 /// Identifiers are cut to 63 bytes by every server that was not rebuilt.
 const NAMES: NamePolicy = NamePolicy::new(63, false);
 /// Sessions at once; servers often allow a hundred to all clients together.
@@ -63,6 +68,7 @@ SHOW server_version_num";
 pub struct Postgres {
     pub(crate) config: Arc<Config>,
     driver: tokio_postgres::Config,
+    dialler: Dialler,
     /// `None` where sslmode is `disable`.
     tls: Option<MakeRustlsConnect>,
     capabilities: Capabilities,
@@ -147,18 +153,18 @@ impl Postgres {
             .user(&config.username)
             .password(config.password.expose())
             .dbname(&config.database)
-            .port(config.port)
             .application_name(match cx.purpose.as_str() {
                 "" => "tideway",
                 purpose => purpose,
             })
-            .keepalives_idle(KEEPALIVE)
             .ssl_mode(match tls {
                 Some(_) => DriverMode::Require,
                 None => DriverMode::Disable,
             });
+        let dialler = Dialler::new(WORDS, cx.outbound.clone(), config.tunnel())?;
         Ok(Postgres {
             config: Arc::new(config),
+            dialler,
             driver,
             tls,
             capabilities: Capabilities {
@@ -187,8 +193,13 @@ impl Postgres {
                 return Ok(session);
             }
         }
-        let opened = tokio::time::timeout(PATIENCE, self.sign_in()).await;
+        let opened = tokio::time::timeout(self.patience(), self.sign_in()).await;
         opened.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    /// For the way there and signing in together.
+    fn patience(&self) -> Duration {
+        PATIENCE + self.dialler.detour()
     }
 
     /// Keeps a session that has no transaction open.
@@ -204,7 +215,7 @@ impl Postgres {
     }
 
     fn no_answer(&self) -> Error {
-        let seconds = PATIENCE.as_secs();
+        let seconds = self.patience().as_secs();
         Error::timeout(format!(
             "{} did not answer within {seconds} seconds",
             self.config.address()
@@ -213,26 +224,30 @@ impl Postgres {
         .hint("check host and port, and that firewalls on the way let this machine through")
     }
 
+    /// A connection to the server, before anything is said.
+    async fn reach(&self) -> Result<Stream> {
+        self.dialler.dial(&self.config.host, self.config.port).await
+    }
+
     async fn sign_in(&self) -> Result<Session> {
-        let addresses = self.addresses().await?;
-        let mut driver = self.driver.clone();
-        for address in &addresses {
-            // The name goes along for TLS, the address is where to.
-            driver.host(&self.config.host).hostaddr(address.ip());
-        }
-        driver.connect_timeout(PATIENCE / addresses.len().max(1) as u32);
+        let stream = self.reach().await?;
         match &self.tls {
-            Some(tls) => self.session(&driver, tls.clone()).await,
-            None => self.session(&driver, NoTls).await,
+            Some(tls) => {
+                let mut tls = tls.clone();
+                let Ok(tls) =
+                    MakeTlsConnect::<Stream>::make_tls_connect(&mut tls, &self.config.host);
+                self.session(stream, tls).await
+            }
+            None => self.session(stream, NoTls).await,
         }
     }
 
-    async fn session<T>(&self, driver: &tokio_postgres::Config, tls: T) -> Result<Session>
+    async fn session<T>(&self, stream: Stream, tls: T) -> Result<Session>
     where
-        T: MakeTlsConnect<tokio_postgres::Socket>,
+        T: TlsConnect<Stream>,
         T::Stream: Send + 'static,
     {
-        let connected = driver.connect(tls).await;
+        let connected = self.driver.connect_raw(stream, tls).await;
         let (client, connection) =
             connected.map_err(|error| explain::sign_in(&self.config, error))?;
         let driver = tokio::spawn(connection.map(|ended| {
@@ -249,18 +264,6 @@ impl Postgres {
         let version = session.settle().await?;
         check::new_enough(version)?;
         Ok(Session { version, ..session })
-    }
-
-    async fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let host = self.config.host.as_str();
-        let found = tokio::net::lookup_host((host, self.config.port)).await;
-        let addresses: Vec<SocketAddr> = found
-            .map_err(|error| explain::unknown_host(&self.config).because(error))?
-            .collect();
-        if addresses.is_empty() {
-            return Err(explain::unknown_host(&self.config));
-        }
-        Ok(addresses)
     }
 }
 

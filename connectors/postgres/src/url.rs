@@ -10,7 +10,8 @@ use url::Url;
 use crate::config::SslMode;
 
 /// Reads `postgresql://user:password@host:port/database?sslmode=…`. Understood besides:
-/// `sslrootcert`, `sslcert`, `sslkey` (paths of files), `schema` (goes to the sync's
+/// `sslrootcert`, `sslcert`, `sslkey` (paths of files), `ssh=user@host:port` with `ssh_key` (a
+/// path), `schema` (goes to the sync's
 /// options), `user`, `password`, `dbname`. Without `sslmode`, TLS is required unless the
 /// host is this machine.
 ///
@@ -54,6 +55,9 @@ fn parameter(
     settings: &mut Map<String, Value>,
     options: &mut Map<String, Value>,
 ) -> Result<()> {
+    if tideway_network::url::parameter(name, value, settings)? {
+        return Ok(());
+    }
     let (field, value): (&str, Value) = match name {
         "sslmode" => ("sslmode", sslmode(value)?.word().into()),
         "sslrootcert" if value == "system" => return Ok(()),
@@ -78,7 +82,7 @@ fn parameter(
         _ => {
             return Err(
                 Error::config(format!("{name} is not a parameter of a PostgreSQL URL"))
-                    .hint("use sslmode, sslrootcert, sslcert, sslkey or schema"),
+                    .hint("use sslmode, sslrootcert, sslcert, sslkey, ssh, ssh_key or schema"),
             );
         }
     };

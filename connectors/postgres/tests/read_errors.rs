@@ -114,8 +114,8 @@ async fn unusable_settings_are_refused_before_anything_is_dialled() {
     for (changes, kind, field) in [
         (
             json!({"ssh": true, "ssh_host": "bastion"}),
-            Kind::Unsupported,
-            "ssh",
+            Kind::Config,
+            "ssh_private_key",
         ),
         (
             json!({"host": "/var/run/postgresql"}),

@@ -8,9 +8,11 @@ use crate::changes::{End, Variables};
 pub async fn check(mysql: &MySql) -> CheckReport {
     let mut report = CheckReport::default();
     let address = mysql.config.address();
-    let reached = tokio::time::timeout(super::PATIENCE, mysql.reach()).await;
-    match reached.unwrap_or_else(|_| Err(mysql.no_answer())) {
-        Ok(_) => report.pass("reach", format!("{address} accepts connections")),
+    match mysql.reach().await {
+        Ok(_) => report.pass(
+            "reach",
+            format!("{address} accepts connections{}", mysql.dialler.way()),
+        ),
         Err(error) => {
             report.fail("reach", &error);
             return report;

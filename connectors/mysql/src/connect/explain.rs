@@ -4,8 +4,9 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
+use tideway_network::of_network;
 
-use super::packets::Fields;
+use super::{WORDS, packets::Fields};
 use crate::config::{Config, SslMode};
 
 /// An error as the server reports it.
@@ -186,44 +187,6 @@ pub fn of_sign_in(config: &Config, error: &ServerError) -> Error {
     }
 }
 
-pub fn unknown_host(config: &Config) -> Error {
-    Error::unavailable(format!(
-        "no address is known for host {} ({})",
-        config.hostname,
-        config.address()
-    ))
-    .field("hostname")
-    .hint("check the spelling of the host name, and that this machine can look it up")
-}
-
-pub fn of_network(address: &str, error: io::Error) -> Error {
-    use io::ErrorKind::*;
-    match error.kind() {
-        ConnectionRefused => {
-            Error::unavailable(format!("nothing listens at {address} (connection refused)"))
-                .field("port")
-                .hint("check hostname and port, that the server is up, and its bind_address")
-        }
-        TimedOut => Error::timeout(format!("{address} did not answer in time"))
-            .field("hostname")
-            .hint(
-                "check hostname and port, and that firewalls on the way let this machine through",
-            ),
-        HostUnreachable | NetworkUnreachable => {
-            Error::unavailable(format!("there is no way to {address}: {error}"))
-                .field("hostname")
-                .hint("check hostname, and the network of this machine")
-        }
-        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => {
-            Error::unavailable(format!("{address} hung up during sign-in"))
-                .field("port")
-                .hint("check that a MySQL server listens there, and look into its log")
-        }
-        _ => Error::unavailable(format!("{address} cannot be reached: {error}")).field("hostname"),
-    }
-    .because(error)
-}
-
 pub fn not_mysql(address: &str) -> Error {
     Error::config(format!("what answers at {address} is not a MySQL server"))
         .field("port")
@@ -237,7 +200,7 @@ pub fn of_handshake(config: &Config, error: io::Error) -> Error {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
-        return of_network(&address, error);
+        return of_network(WORDS, &address, &error);
     };
     let stricter = matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull);
     match tls {

@@ -1,13 +1,10 @@
 //! MySQL's packets over a TCP or TLS stream. A packet is read in place: nothing is copied or
 //! allocated per row.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{io, pin::Pin};
 
 use tideway_core::{Error, Result};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A payload of this size is continued in the next packet.
 const MOST: usize = 0xff_ffff;
@@ -16,8 +13,6 @@ const HEADER: usize = 4;
 const CHUNK: usize = 256 << 10;
 /// A buffer that one huge row has made larger than this is given back.
 const KEPT: usize = 8 << 20;
-/// Sessions that wait for hours (a snapshot's holder) must not be forgotten by routers.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
@@ -43,14 +38,6 @@ enum Payload {
 }
 
 impl Packets {
-    pub fn over_tcp(stream: TcpStream) -> Packets {
-        // Without them all works as well, but for dead routers.
-        let _ = stream.set_nodelay(true);
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-        Packets::over(stream)
-    }
-
     pub fn over(stream: impl Duplex + 'static) -> Packets {
         Packets {
             stream: Box::pin(stream),
@@ -335,6 +322,8 @@ mod tests {
     use proptest::prelude::*;
     use tokio::net::TcpListener;
 
+    use tokio::net::TcpStream;
+
     use super::*;
 
     async fn pair() -> (Packets, Packets) {
@@ -343,7 +332,7 @@ mod tests {
             .await
             .unwrap();
         let (here, _) = listener.accept().await.unwrap();
-        (Packets::over_tcp(there), Packets::over_tcp(here))
+        (Packets::over(there), Packets::over(here))
     }
 
     #[tokio::test]

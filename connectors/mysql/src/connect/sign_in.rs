@@ -5,7 +5,7 @@ use mysql_common::auth::plugins::{
 };
 use rustls_pki_types::ServerName;
 use tideway_core::{Error, Result};
-use tokio::net::TcpStream;
+use tideway_network::Stream;
 use tokio_rustls::TlsConnector;
 
 use super::{
@@ -45,14 +45,14 @@ struct Greeting {
     plugin: String,
 }
 
-/// Takes a fresh TCP connection to a session that is signed in.
+/// Takes a fresh connection to a session that is signed in.
 pub async fn sign_in(
     config: &Config,
-    stream: TcpStream,
+    stream: Stream,
     tls: Option<&TlsConnector>,
     purpose: &str,
 ) -> Result<Session> {
-    introduce(config, Packets::over_tcp(stream), tls, purpose).await
+    introduce(config, Packets::over(stream), tls, purpose).await
 }
 
 /// The same where the server has yet to say its first word.

@@ -1,15 +1,9 @@
 //! The connection check, step by step.
 
-use std::time::Duration;
-
 use tideway_core::{CheckReport, Error, Probe, Result};
-use tokio::net::TcpStream;
 
-use super::{Postgres, Session, explain, explain::of_network};
+use super::{Postgres, Session, explain};
 use crate::changes::check_server;
-
-/// For one address to accept a TCP connection.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts what the role may read, and names where it may write.
 const RIGHTS: &str = "\
@@ -71,15 +65,11 @@ pub async fn check(postgres: &Postgres) -> CheckReport {
 
 async fn reach(postgres: &Postgres) -> Result<String> {
     let address = postgres.config.address();
-    let mut failed = None;
-    for socket in postgres.addresses().await? {
-        match tokio::time::timeout(PATIENCE, TcpStream::connect(socket)).await {
-            Ok(Ok(_)) => return Ok(format!("{address} accepts connections")),
-            Ok(Err(error)) => failed = Some(of_network(&address, &error)),
-            Err(_) => failed = Some(postgres.no_answer()),
-        }
-    }
-    Err(failed.unwrap_or_else(|| postgres.no_answer()))
+    postgres.reach().await?;
+    Ok(format!(
+        "{address} accepts connections{}",
+        postgres.dialler.way()
+    ))
 }
 
 impl Rights {

@@ -4,8 +4,10 @@ use std::{error::Error as _, io};
 
 use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
+use tideway_network::of_network;
 use tokio_postgres::error::DbError;
 
+use super::WORDS;
 use crate::config::{Config, SslMode};
 
 /// An error of an open session.
@@ -37,7 +39,7 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
         return of_tls(config, tls).because(error);
     }
     if let Some(io) = cause::<io::Error>(&error) {
-        return of_network(&address, io).because(error);
+        return of_network(WORDS, &address, io).because(error);
     }
     let source = error
         .source()
@@ -66,16 +68,6 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
     .because(error)
 }
 
-pub fn unknown_host(config: &Config) -> Error {
-    Error::unavailable(format!(
-        "no address is known for host {} ({})",
-        config.host,
-        config.address()
-    ))
-    .field("host")
-    .hint("check the spelling of the host name, and that this machine can look it up")
-}
-
 /// The first error of that type among the causes, I/O errors looked into.
 fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Option<&T> {
     let mut next = error.source();
@@ -92,31 +84,6 @@ fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Optio
         };
     }
     None
-}
-
-pub fn of_network(address: &str, error: &io::Error) -> Error {
-    use io::ErrorKind::*;
-    match error.kind() {
-        ConnectionRefused => {
-            Error::unavailable(format!("nothing listens at {address} (connection refused)"))
-                .field("port")
-                .hint("check host and port, that the server is up, and its listen_addresses")
-        }
-        TimedOut => Error::timeout(format!("{address} did not answer in time"))
-            .field("host")
-            .hint("check host and port, and that firewalls on the way let this machine through"),
-        HostUnreachable | NetworkUnreachable => {
-            Error::unavailable(format!("there is no way to {address}: {error}"))
-                .field("host")
-                .hint("check host, and the network of this machine")
-        }
-        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof => {
-            Error::unavailable(format!("{address} hung up during sign-in"))
-                .field("port")
-                .hint("check that a PostgreSQL server listens there, and look into its log")
-        }
-        _ => Error::unavailable(format!("{address} cannot be reached: {error}")).field("host"),
-    }
 }
 
 fn of_tls(config: &Config, error: &rustls::Error) -> Error {

@@ -14,16 +14,14 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tideway_core::{Error, Result};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpStream,
-};
+use tideway_network::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::{
     NoTls,
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 
-use super::{PATIENCE, Postgres, explain};
+use super::{Postgres, explain};
 
 /// Microseconds from 1970 to 2000, where the server counts from.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
@@ -68,7 +66,7 @@ impl Postgres {
     /// # Errors
     /// As [`Postgres::client`].
     pub async fn replication(&self) -> Result<Replication> {
-        let opened = tokio::time::timeout(PATIENCE, self.sign_in_for_replication()).await;
+        let opened = tokio::time::timeout(self.patience(), self.sign_in_for_replication()).await;
         let mut session = opened.unwrap_or_else(|_| Err(self.no_answer()))?;
         for setting in SETTINGS {
             session.ask(setting).await?;
@@ -77,24 +75,11 @@ impl Postgres {
     }
 
     async fn sign_in_for_replication(&self) -> Result<Replication> {
-        let address = self.config.address();
-        let mut failed = None;
-        for candidate in self.addresses().await? {
-            match TcpStream::connect(candidate).await {
-                Ok(socket) => return self.replication_over(socket).await,
-                Err(error) => failed = Some(explain::of_network(&address, &error)),
-            }
-        }
-        Err(failed.unwrap_or_else(|| self.no_answer()))
-    }
-
-    async fn replication_over(&self, tcp: TcpStream) -> Result<Replication> {
-        tcp.set_nodelay(true)
-            .map_err(|error| explain::of_network(&self.config.address(), &error))?;
+        let stream = self.reach().await?;
         let refused = |error| explain::sign_in(&self.config, error);
         let socket: Option<Box<dyn Socket>> = match &self.tls {
             None => {
-                let (door, behind) = Door::new(tcp);
+                let (door, behind) = Door::new(stream);
                 let signed_in = self.driver.connect_raw(door, NoTls).await;
                 drop(signed_in.map_err(refused)?);
                 take(&behind).map(|socket| Box::new(socket) as Box<dyn Socket>)
@@ -102,13 +87,13 @@ impl Postgres {
             Some(tls) => {
                 let mut tls = tls.clone();
                 let Ok(tls) =
-                    MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, &self.config.host);
+                    MakeTlsConnect::<Stream>::make_tls_connect(&mut tls, &self.config.host);
                 let behind = Arc::new(Mutex::new(None));
                 let connect = DoorConnect {
                     tls,
                     behind: behind.clone(),
                 };
-                let signed_in = self.driver.connect_raw(tcp, connect).await;
+                let signed_in = self.driver.connect_raw(stream, connect).await;
                 drop(signed_in.map_err(refused)?);
                 take(&behind).map(|socket| Box::new(socket) as Box<dyn Socket>)
             }
@@ -445,14 +430,14 @@ impl<S: TlsStream + Unpin> TlsStream for Door<S> {
 }
 
 /// Puts a [`Door`] in front of TLS.
-struct DoorConnect<T: TlsConnect<TcpStream>> {
+struct DoorConnect<T: TlsConnect<Stream>> {
     tls: T,
     behind: Behind<T::Stream>,
 }
 
-impl<T> TlsConnect<TcpStream> for DoorConnect<T>
+impl<T> TlsConnect<Stream> for DoorConnect<T>
 where
-    T: TlsConnect<TcpStream>,
+    T: TlsConnect<Stream>,
     T::Future: Send + 'static,
     T::Stream: Send + 'static,
 {
@@ -460,8 +445,8 @@ where
     type Error = T::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Self::Error>> + Send>>;
 
-    fn connect(self, tcp: TcpStream) -> Self::Future {
-        let (secured, behind) = (self.tls.connect(tcp), self.behind);
+    fn connect(self, stream: Stream) -> Self::Future {
+        let (secured, behind) = (self.tls.connect(stream), self.behind);
         Box::pin(async move {
             let stream = secured.await?;
             *behind.lock().unwrap_or_else(|broken| broken.into_inner()) = Some(stream);
