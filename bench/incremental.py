@@ -103,7 +103,8 @@ def main():
             query(f"create database {name}")
         query(f"create table bench ({MIXED}, changed_at timestamptz not null default now())", "src")
         query(f"insert into bench {MIXED_ROWS.format(rows=rows)}", "src")
-        query("create index on bench (changed_at); vacuum analyze bench", "src")
+        query("create index on bench (changed_at)", "src")
+        query("vacuum analyze bench", "src")
         server = serve(work)
         sync = call("POST", "/api/bulk/syncs", {
             "name": "incremental", "mode": "replicate", "active": True,

@@ -40,7 +40,7 @@ async fn what_does_not_fit_is_refused_by_name() {
             "tracking_field",
         ),
         (
-            json!({"schemas": [{"id": "users", "history_enabled": true}]}),
+            json!({"mode": "snapshot", "schemas": [{"id": "users", "history_enabled": true}]}),
             422,
             "history_enabled",
         ),

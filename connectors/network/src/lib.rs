@@ -1,6 +1,7 @@
 //! How connectors reach servers: every connection of a database connector is dialled here, by
 //! one policy ([`Outbound`]), directly or through an SSH tunnel.
 
+pub mod http;
 mod stream;
 mod tunnel;
 pub mod url;

@@ -1,8 +1,7 @@
-//! Downloading: one HTTP client for all connections, sign-in, redirects, errors.
+//! Downloading: sign-in, redirects, errors.
 
 use std::{
     io::Read,
-    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -12,10 +11,10 @@ use futures::StreamExt;
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode,
     header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH, LAST_MODIFIED, LOCATION, RETRY_AFTER},
-    redirect::Policy,
 };
 use serde::Deserialize;
-use tideway_core::{Error, Kind, Result, Secret};
+use tideway_core::{Error, Kind, Result, Secret, outbound::Outbound};
+use tideway_network::http::{self, Redirects};
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinHandle,
@@ -30,27 +29,12 @@ const MOST_REDIRECTS: usize = 5;
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-static CLIENT: LazyLock<std::result::Result<Client, String>> = LazyLock::new(|| {
-    Client::builder()
-        .user_agent(concat!("tideway/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIME)
-        .read_timeout(SILENCE)
-        // Followed by hand: what signs us in must not go to another server.
-        .redirect(Policy::none())
-        .build()
-        .map_err(|error| error.to_string())
-});
-
-fn client() -> Result<&'static Client> {
-    CLIENT
-        .as_ref()
-        .map_err(|error| Error::bug(format!("there is no HTTP client: {error}")))
-}
-
 /// The address of one file, with all that a request for it needs.
 pub struct Remote {
     pub url: Url,
     config: Config,
+    outbound: Outbound,
+    client: Client,
     token: Mutex<Option<Token>>,
 }
 
@@ -69,7 +53,7 @@ pub struct Download {
 }
 
 impl Remote {
-    pub fn new(config: Config) -> Result<Self> {
+    pub fn new(config: Config, outbound: Outbound) -> Result<Self> {
         let wrong = |what: &str| Error::config(what.to_owned()).field("url");
         let mut url = Url::parse(config.url.trim())
             .map_err(|error| wrong(&format!("this is not a URL: {error}")))?;
@@ -96,9 +80,14 @@ impl Remote {
                 .map(|pair| (&pair.name, &pair.value));
             url.query_pairs_mut().extend_pairs(pairs);
         }
+        // Followed by hand: what signs us in must not go to another server.
+        let redirects = Redirects::Show;
+        let settings = Client::builder().read_timeout(SILENCE);
         Ok(Remote {
+            client: http::client(&outbound, redirects, CONNECT_TIME, settings)?,
             url,
             config,
+            outbound,
             token: Mutex::new(None),
         })
     }
@@ -132,7 +121,9 @@ impl Remote {
     async fn follow(&self, unless: Option<&str>) -> Result<Response> {
         let mut url = self.url.clone();
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = client()?
+            http::permit(&self.outbound, &url, "url")?;
+            let mut request = self
+                .client
                 .get(url.clone())
                 .header("accept", "text/csv, */*;q=0.5");
             if url.origin() == self.url.origin() {
@@ -222,6 +213,9 @@ impl Remote {
         // The URL may hold keys.
         let error = error.without_url();
         let shown = self.shown();
+        if let Some(refused) = http::refusal(&error, &shown) {
+            return refused.field("url");
+        }
         if error.is_builder() {
             return Error::config("a header or parameter cannot be sent").field("headers");
         }
@@ -301,14 +295,22 @@ impl Remote {
             form.push(("client_id", &oauth.client_id));
             form.push(("client_secret", oauth.client_secret.expose()));
         }
-        let mut request = client()?.post(&oauth.token_endpoint).form(&form);
+        const FIELD: &str = "auth.oauth.token_endpoint";
+        let place = Url::parse(&oauth.token_endpoint)
+            .map_err(|_| Error::config("the token endpoint is not a URL").field(FIELD))?;
+        http::permit(&self.outbound, &place, FIELD)?;
+        let shown = place.host_str().unwrap_or_default().to_owned();
+        let mut request = self.client.post(place).form(&form);
         if in_header {
             request = request.basic_auth(&oauth.client_id, Some(oauth.client_secret.expose()));
         }
         request.send().await.map_err(|error| {
-            Error::unavailable("the token endpoint cannot be reached")
-                .field("auth.oauth.token_endpoint")
-                .because(error.without_url())
+            let refused = http::refusal(&error, &shown);
+            let error = refused.unwrap_or_else(|| {
+                Error::unavailable("the token endpoint cannot be reached")
+                    .because(error.without_url())
+            });
+            error.field(FIELD)
         })
     }
 }

@@ -54,9 +54,12 @@ impl Connector for CsvConnector {
         &FORMS
     }
 
-    async fn connect(&self, configuration: &Value, _cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
+    async fn connect(&self, configuration: &Value, cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
         let config: Config = form::parse(configuration)?;
-        Ok(Arc::new(CsvConnection::new(Remote::new(config)?)))
+        Ok(Arc::new(CsvConnection::new(Remote::new(
+            config,
+            cx.outbound.clone(),
+        )?)))
     }
 
     /// `https://user:password@www.example.com/orders.csv`; the user is left out where

@@ -6,9 +6,11 @@ use futures::StreamExt;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    client::{HttpClient, HttpConnector},
     path::Path,
 };
-use tideway_core::{Error, Result};
+use tideway_core::{Error, Result, outbound::Outbound};
+use tideway_network::http::{self, Redirects};
 
 use super::config::{AuthMode, Config};
 use crate::{place::Place, trouble::Blame};
@@ -28,7 +30,7 @@ const AMBIENT: [&str; 4] = [
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
 
-pub async fn open(config: &Config) -> Result<Place> {
+pub async fn open(config: &Config, outbound: &Outbound) -> Result<Place> {
     if config.enable_event_notifications == Some(true) {
         return Err(
             Error::unsupported("reading by event notifications is not built")
@@ -53,9 +55,7 @@ pub async fn open(config: &Config) -> Result<Place> {
             max_retries: RETRIES,
             retry_timeout: Duration::from_secs(20),
         });
-    let mut client = ClientOptions::new()
-        .with_timeout(REQUEST_TIME)
-        .with_connect_timeout(CONNECT_TIME);
+    let mut plain = false;
     if let Some(endpoint) = config
         .endpoint
         .as_deref()
@@ -70,13 +70,18 @@ pub async fn open(config: &Config) -> Result<Place> {
                     .field("endpoint")
                     .hint("write it with its scheme: http://127.0.0.1:9000")
             })?;
-        client = client.with_allow_http(url.scheme() == "http");
+        http::permit(outbound, &url, "endpoint")?;
+        plain = url.scheme() == "http";
         builder = builder
             .with_endpoint(endpoint.trim_end_matches('/'))
             .with_virtual_hosted_style_request(false);
     }
     let store = builder
-        .with_client_options(client)
+        .with_client_options(ClientOptions::new().with_allow_http(plain))
+        .with_http_connector(Judged {
+            outbound: outbound.clone(),
+            plain,
+        })
         .build()
         .map_err(|error| {
             Error::config("the settings do not make up a connection").because(error)
@@ -102,6 +107,31 @@ pub async fn open(config: &Config) -> Result<Place> {
     };
     reach(&place).await?;
     Ok(place)
+}
+
+/// Makes the store's client one that keeps to the policy.
+#[derive(Debug)]
+struct Judged {
+    outbound: Outbound,
+    /// Without TLS.
+    plain: bool,
+}
+
+impl HttpConnector for Judged {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let settings = reqwest::Client::builder()
+            .timeout(REQUEST_TIME)
+            .https_only(!self.plain)
+            .http1_only()
+            // Sizes have to be those of what is stored.
+            .no_gzip();
+        let client = http::client(&self.outbound, Redirects::Follow, CONNECT_TIME, settings);
+        let client = client.map_err(|error| object_store::Error::Generic {
+            store: "S3",
+            source: Box::new(error),
+        })?;
+        Ok(HttpClient::new(client))
+    }
 }
 
 /// One small request: it shows whether server, bucket and keys are right.

@@ -66,10 +66,10 @@ impl Connector for S3Connector {
         &FORMS
     }
 
-    async fn connect(&self, configuration: &Value, _cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
+    async fn connect(&self, configuration: &Value, cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
         let config: Config = form::parse(configuration)?;
         let layout = Layout::new(&form::parse(configuration)?)?;
-        let place = connect::open(&config).await?;
+        let place = connect::open(&config, &cx.outbound).await?;
         Ok(Arc::new(FileConnection::remote(place, layout)))
     }
 

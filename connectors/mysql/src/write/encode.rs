@@ -12,7 +12,7 @@ use tideway_core::{Column, Error, LogicalType, Note, Result};
 
 mod change;
 
-use super::json;
+use super::json::{self, Fit};
 use crate::calendar;
 
 /// How rows are written.
@@ -38,6 +38,7 @@ const NOT_FINITE: &str = "NaN or infinity stored as null";
 const OUT_OF_RANGE: &str = "time outside of the years 1 to 9999 stored as null";
 const HALVES: &str = "half surrogate pairs replaced by �";
 const ROUNDED: &str = "number in JSON rounded to a double";
+const TOO_LARGE: &str = "JSON with a number beyond a double stored as null";
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -120,6 +121,7 @@ struct Cells<'a> {
     out_of_range: u64,
     halves: u64,
     rounded: u64,
+    too_large: u64,
 }
 
 enum Values<'a> {
@@ -162,6 +164,7 @@ impl<'a> Cells<'a> {
             out_of_range: 0,
             halves: 0,
             rounded: 0,
+            too_large: 0,
         })
     }
 
@@ -208,7 +211,15 @@ impl<'a> Cells<'a> {
                     quoted(text.as_bytes(), style, out);
                     return Ok(());
                 }
-                self.rounded += u64::from(json::rounds(text));
+                match json::fit(text) {
+                    Fit::Exact => {}
+                    Fit::Rounded => self.rounded += 1,
+                    Fit::TooLarge => {
+                        self.too_large += 1;
+                        null(style, out);
+                        return Ok(());
+                    }
+                }
                 match json::without_halves(text) {
                     Some(mended) => {
                         self.halves += 1;
@@ -268,6 +279,7 @@ impl<'a> Cells<'a> {
             (OUT_OF_RANGE, self.out_of_range),
             (HALVES, self.halves),
             (ROUNDED, self.rounded),
+            (TOO_LARGE, self.too_large),
         ];
         let column = &self.column.name;
         counts

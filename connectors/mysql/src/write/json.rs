@@ -38,11 +38,20 @@ fn unit(text: &str) -> Option<u16> {
     all_hex.then(|| u16::from_str_radix(hex, 16).ok())?
 }
 
-/// Whether some number has more digits than the server's double of it: it keeps whole numbers
-/// of 64 bits, and of others some 15 digits.
-pub fn rounds(text: &str) -> bool {
+/// How a document's numbers fit. The server keeps whole numbers of 64 bits, and of others the
+/// double: some 15 digits, and at most 1.8e308.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    Exact,
+    /// Some number has more digits than that.
+    Rounded,
+    /// Some number is larger than that: the server refuses the document.
+    TooLarge,
+}
+
+pub fn fit(text: &str) -> Fit {
     let bytes = text.as_bytes();
-    let mut at = 0;
+    let (mut at, mut worst) = (0, Fit::Exact);
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => at = end_of_string(bytes, at),
@@ -52,15 +61,13 @@ pub fn rounds(text: &str) -> bool {
                     .skip(at)
                     .take_while(|byte| is_of_number(**byte))
                     .count();
-                if text.get(at..at + length).is_some_and(rounds_number) {
-                    return true;
-                }
+                worst = worst.max(text.get(at..at + length).map_or(Fit::Exact, fit_of));
                 at += length;
             }
             _ => at += 1,
         }
     }
-    false
+    worst
 }
 
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
@@ -79,7 +86,17 @@ fn is_of_number(byte: u8) -> bool {
     byte.is_ascii_digit() || b"+-.eE".contains(&byte)
 }
 
-fn rounds_number(number: &str) -> bool {
+fn fit_of(number: &str) -> Fit {
+    if number.parse().is_ok_and(f64::is_infinite) {
+        return Fit::TooLarge;
+    }
+    match rounds(number) {
+        true => Fit::Rounded,
+        false => Fit::Exact,
+    }
+}
+
+fn rounds(number: &str) -> bool {
     let whole = number
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'-');
@@ -110,17 +127,19 @@ mod tests {
     #[test]
     fn numbers_that_a_double_cannot_hold_are_seen_outside_of_strings_alone() {
         for (text, expected) in [
-            ("[1, -2.5, 1e300]", false),
-            ("18446744073709551615", false),
-            ("-9223372036854775808", false),
-            ("18446744073709551616", true),
-            ("{\"a\": 0.1234567890123456789}", true),
+            ("[1, -2.5, 1e300]", Fit::Exact),
+            ("18446744073709551615", Fit::Exact),
+            ("-9223372036854775808", Fit::Exact),
+            ("18446744073709551616", Fit::Rounded),
+            ("{\"a\": 0.1234567890123456789}", Fit::Rounded),
+            ("[0.1234567890123456789, -1e400, 1]", Fit::TooLarge),
+            ("\"1e400\"", Fit::Exact),
             (
                 "{\"0.1234567890123456789\": \"\\\"18446744073709551616\"}",
-                false,
+                Fit::Exact,
             ),
         ] {
-            assert_eq!(rounds(text), expected, "{text}");
+            assert_eq!(fit(text), expected, "{text}");
         }
     }
 }
