@@ -28,6 +28,11 @@ if [ "${1:-}" = --incremental ]; then
 elif [ "${1:-}" = --loading ]; then
   shift
   script=bench/loading.py
+elif [ "${1:-}" = --verifying ]; then
+  shift
+  TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
+  export TIDEWAY_DUCKDB_LIBRARY
+  script=bench/verifying.py
 elif [ "${1:-}" = --streaming ]; then
   shift
   script=bench/streaming.py python="$TIDEWAY_BENCH_PYTHON" # which has a driver

@@ -158,7 +158,7 @@ pub struct Outcome {
 pub struct ReadBack<'a> {
     /// The form in which they came and are added up ([`crate::source::Snapshot::add_up`]);
     /// `None`: as batches, of the columns that [`crate::sums::is_compared`] by their types
-    /// in the load.
+    /// in the load and that the load [`TableLoad::tells_apart`].
     pub format: Option<&'a Format>,
     /// How many sessions may read at once.
     pub lanes: usize,
@@ -209,8 +209,18 @@ pub trait TableLoad: Send + Sync {
 
     async fn lane(&self) -> Result<Box<dyn Lane>>;
 
+    /// Whether what is staged of a column shows which values it was given; otherwise the
+    /// column is left out of what is added up as batches.
+    fn tells_apart(&self, _column: &Column) -> bool {
+        true
+    }
+
     /// Reads what has been staged and adds it up, once all parts have landed and before
     /// `finish`; nothing is altered. `None` where the system cannot be read back.
+    ///
+    /// # Errors
+    /// `Data` and `Drift` where what is staged is none of what could have been written;
+    /// all others mean that nothing is known of it.
     async fn read_back(&self, _how: &ReadBack<'_>) -> Result<Option<Sums>> {
         Ok(None)
     }

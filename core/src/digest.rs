@@ -5,7 +5,10 @@
 //! 5.00 agree, dates as the moment they begin, UUIDs and texts as their characters, JSON
 //! without regard to spaces and the order of its keys. The rows' hashes are added up.
 
-use std::ops::{AddAssign, Sub};
+use std::{
+    io::Write,
+    ops::{AddAssign, Sub},
+};
 
 use arrow_array::{Array, RecordBatch, cast::AsArray, types::*};
 use serde::{Serialize, Serializer};
@@ -145,10 +148,7 @@ fn write(logical: LogicalType, array: &dyn Array, row: usize, out: &mut Vec<u8>)
         L::Float64 => float(array.as_primitive::<Float64Type>().value(row), out),
         L::Decimal { precision, scale } if precision <= 38 => {
             let value = array.as_primitive::<Decimal128Type>().value(row);
-            match scale {
-                0 if i64::try_from(value).is_ok() => whole(value as i64, out),
-                _ => number(&format!("{value}e{}", -i32::from(scale)), out),
-            }
+            decimal(value, -i32::from(scale), out);
         }
         L::Decimal { scale, .. } => {
             let value = array.as_primitive::<Decimal256Type>().value(row);
@@ -157,10 +157,10 @@ fn write(logical: LogicalType, array: &dyn Array, row: usize, out: &mut Vec<u8>)
         L::Numeric => number(array.as_string::<i32>().value(row), out),
         L::Text | L::Interval => characters(array.as_string::<i32>().value(row).as_bytes(), out),
         L::Json => json(array.as_string::<i32>().value(row), out),
-        L::Uuid => characters(
-            uuid(array.as_fixed_size_binary().value(row)).as_bytes(),
-            out,
-        ),
+        L::Uuid => {
+            out.push(form::CHARACTERS);
+            uuid(array.as_fixed_size_binary().value(row), out);
+        }
         L::Binary => {
             out.push(form::BYTES);
             out.extend_from_slice(array.as_binary::<i32>().value(row));
@@ -201,9 +201,53 @@ fn characters(text: &[u8], out: &mut Vec<u8>) {
 fn float(value: f64, out: &mut Vec<u8>) {
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     if value.fract() == 0.0 && value.abs() < BEYOND {
-        whole(value as i64, out);
-    } else {
-        number(&format!("{value:e}"), out);
+        return whole(value as i64, out);
+    }
+    // The longest are such as -2.2250738585072014e-308.
+    let mut text = [0; 32];
+    let mut left = text.as_mut_slice();
+    let written = write!(left, "{value:e}").map(|()| left.len());
+    let text = match written {
+        Ok(left) => text.get(..text.len() - left),
+        Err(_) => None,
+    };
+    number(
+        text.and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default(),
+        out,
+    );
+}
+
+/// A whole number times a power of ten, as [`number`] writes it.
+fn decimal(value: i128, exponent: i32, out: &mut Vec<u8>) {
+    // Dividing 128 bits is slow, and few need them.
+    let (digits, zeros) = match i64::try_from(value) {
+        Ok(0) => return whole(0, out),
+        Ok(mut short) => {
+            let mut zeros = 0;
+            while short % 10 == 0 {
+                (short, zeros) = (short / 10, zeros + 1);
+            }
+            (i128::from(short), zeros)
+        }
+        Err(_) => {
+            let (mut long, mut zeros) = (value, 0);
+            while long % 10 == 0 {
+                (long, zeros) = (long / 10, zeros + 1);
+            }
+            (long, zeros)
+        }
+    };
+    let exponent = exponent + zeros;
+    let power = u32::try_from(exponent).ok().filter(|power| *power < 19);
+    let scaled = power.and_then(|power| digits.checked_mul(10i128.pow(power)));
+    match scaled.and_then(|value| i64::try_from(value).ok()) {
+        Some(value) => whole(value, out),
+        None => {
+            out.push(form::NUMBER);
+            // Writing to memory does not fail.
+            let _ = write!(out, "{digits}e{exponent}");
+        }
     }
 }
 
@@ -259,15 +303,15 @@ fn as_whole(negative: bool, digits: &str, exponent: i64) -> Option<i64> {
     i64::try_from(if negative { -value } else { value }).ok()
 }
 
-fn uuid(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(36);
+fn uuid(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
     for (at, byte) in bytes.iter().enumerate() {
         if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
+            out.push(b'-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
-    text
 }
 
 /// Written anew by one hand, which leaves out spaces and sorts keys.
@@ -372,6 +416,32 @@ mod tests {
             if value.unsigned_abs() < 1 << 53 {
                 prop_assert_eq!(&out, &of_float(value as f64));
             }
+        }
+
+        #[test]
+        fn decimals_are_written_as_the_numbers_they_are(value: i128, short: i32, scale in -20i32..40, zeros in 0u32..9) {
+            let ends_in_zeros = i128::from(short) * 10i128.pow(zeros);
+            for value in [value, i128::from(short), ends_in_zeros, 0, i128::MIN, i64::MIN.into()] {
+                let mut out = Vec::new();
+                decimal(value, -scale, &mut out);
+                prop_assert_eq!(out, of_number(&format!("{value}e{}", -scale)));
+            }
+        }
+
+        #[test]
+        fn floats_are_written_as_the_numbers_they_are(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assert_eq!(of_float(value), of_number(&format!("{value:e}")));
+        }
+
+        #[test]
+        fn uuids_are_their_characters(id: [u8; 16]) {
+            let mut out = Vec::new();
+            uuid(&id, &mut out);
+            let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+            let (a, b, c) = (&digits[..8], &digits[8..12], &digits[12..16]);
+            let (d, e) = (&digits[16..20], &digits[20..]);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{a}-{b}-{c}-{d}-{e}"));
         }
 
         #[test]

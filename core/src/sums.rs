@@ -26,6 +26,31 @@ pub fn is_compared(logical: LogicalType) -> bool {
     !matches!(logical, LogicalType::Json | LogicalType::Interval)
 }
 
+/// Whether a value of one type that is kept as a value of a wider one
+/// ([`LogicalType::widest`]) is added up as the same.
+pub fn is_same_kept_as(logical: LogicalType, wider: LogicalType) -> bool {
+    use LogicalType as L;
+    let is_number = |logical| {
+        matches!(
+            logical,
+            L::Int16
+                | L::Int32
+                | L::Int64
+                | L::UInt64
+                | L::Float32
+                | L::Float64
+                | L::Decimal { .. }
+                | L::Numeric
+        )
+    };
+    logical == wider
+        || (is_number(logical) && is_number(wider))
+        || matches!(
+            (logical, wider),
+            (L::Date, L::Timestamp) | (L::Uuid | L::Text, L::Text)
+        )
+}
+
 impl Sums {
     /// Of no rows yet, which have so many columns.
     pub fn new(columns: usize) -> Sums {
@@ -70,6 +95,21 @@ impl Sums {
             self.add_row(&buffer);
         }
         Ok(())
+    }
+
+    /// The same rows, of so many columns, where the columns that were added up stand at
+    /// `places` and nothing is known of the others.
+    pub fn spread(&self, places: &[usize], columns: usize) -> Sums {
+        let mut spread = Sums {
+            rows: self.rows,
+            ..Sums::new(columns)
+        };
+        for (sum, at) in self.columns.iter().zip(places) {
+            if let Some(place) = spread.columns.get_mut(*at) {
+                *place = *sum;
+            }
+        }
+        spread
     }
 
     /// More rows of the same columns.

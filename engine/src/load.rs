@@ -322,7 +322,7 @@ async fn fill(
         cancel: cancel.clone(),
         remaining: cx.spec.test.then(|| AtomicI64::new(TEST_ROWS as i64)),
         notes: Mutex::new(BTreeMap::new()),
-        tally: Tally::of(cx, plan, first),
+        tally: Tally::of(cx, plan, load, first),
     });
     load_parts(&flow, load, &cx.slots, cx.lanes, kept).await?;
     report_notes(

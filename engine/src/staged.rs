@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Mutex, time::Instant};
 
 use serde_json::json;
 use tideway_core::{
-    Error, Kind, LogicalType, Result,
+    Column, Error, Kind, LogicalType, Result,
     destination::{ReadBack, TableLoad},
     sums::{Sums, Verification, is_compared},
 };
@@ -31,18 +31,19 @@ pub struct Tally {
 
 impl Tally {
     /// For the first load of a table, or for each, as the run asks; not for a test.
-    pub fn of(cx: &RunCx, plan: &TablePlan, first: bool) -> Option<Tally> {
+    pub fn of(cx: &RunCx, plan: &TablePlan, load: &dyn TableLoad, first: bool) -> Option<Tally> {
         let wanted = match cx.spec.verify {
             Verify::Never => false,
             Verify::FirstLoads => first,
             Verify::Always => true,
         };
-        let columns = plan.target.columns.iter();
+        let type_of = |column: &Column| {
+            let compared = is_compared(column.logical) && load.tells_apart(column);
+            compared.then_some(column.logical)
+        };
         (wanted && !cx.spec.test).then(|| Tally {
             sums: Mutex::new(Sums::new(plan.target.columns.len())),
-            types: columns
-                .map(|column| Some(column.logical).filter(|logical| is_compared(*logical)))
-                .collect(),
+            types: plan.target.columns.iter().map(type_of).collect(),
             altered: Mutex::default(),
         })
     }
@@ -110,6 +111,10 @@ pub async fn verify(
             }));
         }
         Err(error) if error.kind == Kind::Fenced => return Err(error),
+        // Whatever it is, it is not what was written.
+        Err(error) if matches!(error.kind, Kind::Data | Kind::Drift) => {
+            return Err(not_what_was_read(plan, &error.to_string()));
+        }
         Err(error) => return unknown(error.to_string()),
     };
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -154,7 +159,6 @@ fn judge(
     let read = sums.unwrap_or_else(|broken| broken.into_inner());
     let altered = tally.altered.lock();
     let altered = altered.unwrap_or_else(|broken| broken.into_inner());
-    let columns = plan.target.columns.iter();
     let name = |at: usize| {
         plan.target
             .columns
@@ -179,22 +183,27 @@ fn judge(
             (true, true) => format!("values of {here} rows are in other rows than they were"),
             (true, false) => format!("values differ in {}", differing.join(", ")),
         };
-        return Err(Error::data(format!(
-            "what is staged for {} is not what was read: {how}",
-            plan.target.name
-        ))
-        .hint(
-            "nothing was put in place; check the destination's storage, triggers and whatever \
-             else writes to tables that begin with _tideway_, then run the sync again",
-        ));
+        return Err(not_what_was_read(plan, &how));
     }
-    let left_out = columns.filter(|column| {
-        altered.contains(&column.name) || (!passed && !is_compared(column.logical))
+    let columns = plan.target.columns.iter().zip(&tally.types);
+    let left_out = columns.filter(|(column, compared)| {
+        altered.contains(&column.name) || (!passed && compared.is_none())
     });
     Ok(Verification::Verified {
         row_count: here,
         checksum: format!("{:032x}", read.rows.sum),
-        columns_left_out: left_out.map(|column| column.name.clone()).collect(),
+        columns_left_out: left_out.map(|(column, _)| column.name.clone()).collect(),
         milliseconds,
     })
+}
+
+fn not_what_was_read(plan: &TablePlan, how: &str) -> Error {
+    Error::data(format!(
+        "what is staged for {} is not what was read: {how}",
+        plan.target.name
+    ))
+    .hint(
+        "nothing was put in place; check the destination's storage, triggers and whatever \
+         else writes to what begins with _tideway_, then run the sync again",
+    )
 }

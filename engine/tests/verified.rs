@@ -98,6 +98,42 @@ async fn rows_that_cannot_be_read_back_are_put_in_place_and_said_to_be_unverifie
 }
 
 #[tokio::test]
+async fn what_is_none_of_what_could_have_been_written_is_not_put_in_place() {
+    for error in [
+        Error::data("a value that is no number"),
+        Error::drift("the file is gone"),
+    ] {
+        let mut bench = bench(false);
+        bench.destination.unreadable = Some(error.clone());
+        let report = bench
+            .run(bench.spec("e1", WriteMode::Snapshot, &["a"]))
+            .await;
+        let found = report.tables[0].result.as_ref().unwrap_err();
+        assert_eq!(found.kind, Kind::Data);
+        assert!(found.to_string().contains(&error.to_string()), "{found}");
+        assert!(!bench.destination.exists("a"));
+    }
+}
+
+#[tokio::test]
+async fn columns_that_what_is_staged_does_not_show_are_left_out_and_named() {
+    let mut bench = bench(false);
+    bench.destination.blind = Some("v");
+    // Of such a column nobody can tell.
+    bench.destination.spoils = Some(|rows| rows[17][1] = Some(7));
+    let found = verified(&bench, "e1", Verify::Always).await;
+    assert!(
+        matches!(&found, Some(Verification::Verified { columns_left_out, .. }) if columns_left_out == &["v"]),
+        "{found:?}"
+    );
+    bench.destination.spoils = Some(|rows| rows[17][0] = Some(7));
+    let spec = bench.spec("e2", WriteMode::Append, &["a"]);
+    let report = bench.run(spec).await;
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert!(error.to_string().contains("values differ in id"), "{error}");
+}
+
+#[tokio::test]
 async fn by_default_the_first_load_of_a_table_is_verified() {
     let bench = bench(false);
     assert_eq!(verified(&bench, "e1", Verify::Never).await, None);

@@ -1,9 +1,12 @@
 """`tideway verify`: two tables, and the rows that differ, between real servers."""
 
+import contextlib
 import json
 import os
 import random
+import sqlite3
 import subprocess
+import threading
 import uuid
 from urllib.parse import urlsplit
 
@@ -41,22 +44,35 @@ def shop(source):
 def copied(shop, url, *options):
     code, said = tideway("copy", shop.url, url, *options)
     assert code == 0, said
+    assert {table["verification"]["state"] for table in said["tables"]} == {"verified"}, said
 
 
-def mysql(name):
-    url = urlsplit(os.environ["TIDEWAY_TEST_MYSQL_URL"])
+def mysql(name, kind="mysql"):
+    url = urlsplit(os.environ[f"TIDEWAY_TEST_{kind.upper()}_URL"])
     return pymysql.connect(host=url.hostname, port=url.port, user=url.username, password=url.password, database=name, autocommit=True)
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql", "sqlite", "duckdb"])
-def test_what_was_copied_is_equal_and_each_kind_of_difference_is_named(shop, target, tmp_path, kind):
-    name = f"verify_{uuid.uuid4().hex[:12]}"
-    url = {
+def place(kind, target, folder, name):
+    """A destination of each kind."""
+    return {
         "postgresql": f"{target.url}?schema=copy",
         "mysql": f"{os.environ['TIDEWAY_TEST_MYSQL_URL']}?schema={name}",
-        "sqlite": f"sqlite:///{tmp_path}/copy.db",
-        "duckdb": f"duckdb:///{tmp_path}/copy.duckdb",
+        "mariadb": f"{os.environ['TIDEWAY_TEST_MARIADB_URL']}?schema={name}",
+        "sqlite": f"sqlite:///{folder}/copy.db",
+        "duckdb": f"duckdb:///{folder}/copy.duckdb",
+        "parquet": f"file://{folder}/copy?format=parquet",
+        "csv": f"file://{folder}/copy?format=csv",
+        "json": f"file://{folder}/copy?format=json",
     }[kind]
+
+
+KINDS = ["postgresql", "mysql", "mariadb", "sqlite", "duckdb", "parquet", "csv", "json"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_copied_is_equal_and_each_kind_of_difference_is_named(shop, target, tmp_path, kind):
+    name = f"verify_{uuid.uuid4().hex[:12]}"
+    url = place(kind, target, tmp_path, name)
     copied(shop, url)
     code, said = tideway("verify", shop.url, url)
     assert code == 0 and said["differ"] == 0, said
@@ -85,8 +101,55 @@ def test_what_was_copied_is_equal_and_each_kind_of_difference_is_named(shop, tar
     assert (loose["missing"], loose["extra"], loose["different"]) == (1, 0, 0)
     assert dict(loose["differences"][0]["key"]) == {"a": "3", "b": "x3"}
     assert [one["key"] for one in found["public.pairs"]["differences"]] == [[["x", "4"], ["y", "y4"]]]
-    if kind == "mysql":
-        mysql(name).cursor().execute(f"drop database {name}")
+    if kind in ("mysql", "mariadb"):
+        mysql(name, kind).cursor().execute(f"drop database {name}")
+
+
+DOCUMENTS = r"""
+create table papers (id bigint primary key, doc jsonb, plain json);
+insert into papers select row_number() over (), one::jsonb, one::json from unnest(array[
+  'null', 'true', '""', '{}', '[]', '[[],{}]', '0', '-0', '1.50', '1e3', '1.0', '12345678901234567', '0.1', '1e-7', '123456.7890120',
+  '{"b": 1, "a": {"d": [1, 2.50, null], "c": "x"}}', '{"": "", " ": "  "}', '"tab\t line\n quote\" back\\ slash\/"',
+  '"\u00e9 \ud83d\ude00 \u2028"', '"it''s, a \"field\""', '{"deep": [[[[{"x": [true, false]}]]]]}', '"\\N"', '"null"', '{"10": 1, "9": 2, "aa": 3, "b": 4}'
+]) one;
+insert into papers (id) values (1000);
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_documents_are_equal_whatever_became_of_them(source, target, tmp_path, kind):
+    source.execute(DOCUMENTS)
+    name = f"verify_{uuid.uuid4().hex[:12]}"
+    url = place(kind, target, tmp_path, name)
+    copied(source, url)
+    code, said = tideway("verify", source.url, url)
+    found = said["tables"][0]["verified"]
+    assert code == 0 and said["differ"] == 0, found
+    assert found["source"].startswith("25:"), found
+    source.execute("""update papers set doc = '{"b": 1, "a": {"d": [1, 2.51, null], "c": "x"}}' where id = 16""")
+    code, said = tideway("verify", source.url, url)
+    differences = said["tables"][0]["verified"]["differences"]
+    assert code == 1 and [(one["key"], one["columns"]) for one in differences] == [([["id", "16"]], ["doc"])], said
+    if kind in ("mysql", "mariadb"):
+        mysql(name, kind).cursor().execute(f"drop database {name}")
+
+
+def test_values_are_compared_and_not_what_they_are_kept_in(source, target):
+    source.execute("""
+        create table kept (id int primary key, n smallint, day date, ratio float8, tag uuid, amount numeric(8, 2), at timestamptz);
+        insert into kept values (1, -7, '2024-02-29', 0.1, '00000000-0000-0000-0000-00000000000a', 5.00, '2024-01-01 00:00:00.25Z'),
+            (2, null, 'infinity', '-0', null, null, null), (3, 0, '0001-01-01 BC', 'NaN', null, 0, '-infinity')""")
+    target.execute("""
+        create table kept (id bigint primary key, n numeric(20, 5), day timestamp, ratio numeric, tag text, amount float8, at timestamp);
+        insert into kept values (1, -7, '2024-02-29', 0.10, '00000000-0000-0000-0000-00000000000a', 5, '2024-01-01 00:00:00.25'),
+            (2, null, 'infinity', 0, null, null, null), (3, 0, '0001-01-01 BC', 'NaN', null, -0.0, '-infinity')""")
+    code, said = tideway("verify", source.url, target.url)
+    assert code == 0 and said["tables"][0]["verified"]["source"].startswith("3:"), said
+    # What was cut to seconds is not what it was.
+    target.execute("alter table kept alter at type timestamp(0)")
+    code, said = tideway("verify", source.url, target.url)
+    differences = said["tables"][0]["verified"]["differences"]
+    assert code == 1 and [(one["key"], one["columns"]) for one in differences] == [([["id", "1"]], ["at"])], said
 
 
 def test_rows_that_are_marked_deleted_are_not_there(shop, target):
@@ -159,6 +222,77 @@ def test_a_load_that_the_destination_altered_is_never_shown(shop, target, mode, 
     target.execute("drop event trigger altering; drop table items")
     code, said = tideway("copy", shop.url, target.url, *options)
     assert code == 0 and said["tables"][0]["verification"]["state"] == "verified", said
+
+
+class Watcher(threading.Thread):
+    """Waits until the staging table is there, and makes a trigger on it before it gets rows."""
+
+    def __init__(self, kind, name, folder):
+        super().__init__(daemon=True)
+        self.kind, self.name, self.folder, self.stopped = kind, name, folder, threading.Event()
+
+    def run(self):
+        while not self.stopped.wait(0.02):
+            with contextlib.suppress(pymysql.err.OperationalError, sqlite3.OperationalError):
+                if self.alter():
+                    return
+
+    def alter(self):
+        if self.kind == "sqlite":
+            with contextlib.closing(sqlite3.connect(f"{self.folder}/copy.db", timeout=5)) as file:
+                stages = file.execute("select name from sqlite_schema where type = 'table' and name like '%tideway_stage%'").fetchall()
+                for (stage,) in stages:
+                    file.execute(
+                        f'create trigger altering after insert on "{stage}" when new.id = 4711 '
+                        f"begin update \"{stage}\" set name = 'altered' where id = 4711; end"
+                    )
+                file.commit()
+                return stages
+        session = mysql(None, self.kind).cursor()
+        session.execute("select table_name from information_schema.tables where table_schema = %s and table_name like '%%tideway_stage%%'", (self.name,))
+        stages = session.fetchall()
+        for (stage,) in stages:
+            session.execute(
+                f"create trigger `{self.name}`.altering before insert on `{self.name}`.`{stage}` "
+                "for each row set new.name = if(new.id = 4711, 'altered', new.name)"
+            )
+        return stages
+
+
+@pytest.mark.parametrize("mode", ["snapshot", "append"])
+@pytest.mark.parametrize("kind", ["mysql", "mariadb", "sqlite"])
+def test_a_load_that_a_trigger_altered_is_never_shown(shop, target, tmp_path, kind, mode):
+    # The first row comes late enough for somebody to step in before.
+    shop.execute("create view slow as select items.* from items, (select pg_sleep(2) offset 0) as waited")
+    name = f"verify_{uuid.uuid4().hex[:12]}"
+    url = place(kind, target, tmp_path, name)
+    options = ["--table", "public.slow", "--mode", mode]
+
+    def look(sql):
+        if kind == "sqlite":
+            with contextlib.closing(sqlite3.connect(f"{tmp_path}/copy.db")) as file:
+                return file.execute(sql).fetchall()
+        session = mysql(name, kind).cursor()
+        session.execute(sql)
+        return list(session.fetchall())
+
+    def altered(*more):
+        watcher = Watcher(kind, name, tmp_path)
+        watcher.start()
+        answer = tideway("copy", shop.url, url, *options, *more)
+        watcher.stopped.set()
+        watcher.join()
+        return answer
+
+    code, said = altered()
+    assert code != 0 and "values differ in name" in json.dumps(said), said
+    tables = "select name from sqlite_schema where name not like '%tideway%'" if kind == "sqlite" else "show tables where tables_in_%s not like '%%tideway%%'" % name
+    assert look(tables) == []
+    code, said = altered("--no-verify")
+    assert code == 0, said
+    assert look("select name from slow where id = 4711") == [("altered",)]
+    if kind != "sqlite":
+        mysql(name, kind).cursor().execute(f"drop database {name}")
 
 
 def test_an_execution_shows_that_its_first_load_was_verified(server, sdk, shop, target):

@@ -16,6 +16,7 @@ mod given;
 mod large;
 mod loads;
 mod names;
+mod read_back;
 mod reading;
 mod sharing;
 mod values;

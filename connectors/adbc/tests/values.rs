@@ -29,7 +29,7 @@ fn texts(values: [Option<&str>; 6]) -> ArrayRef {
 }
 
 /// Six values of each type, a null among them.
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     let uuids = [[0; 16], [255; 16], [0x80; 16], [0x7f; 16], [1; 16]];
     let uuids = uuids.iter().map(|id| Some(id.as_slice())).chain([None]);
     let huge = arrow_array::types::Decimal256Type::default_type_max();
@@ -277,14 +277,14 @@ impl Largest for arrow_array::types::Decimal256Type {
     }
 }
 
-fn columns(cases: &[Case]) -> Vec<Column> {
+pub fn columns(cases: &[Case]) -> Vec<Column> {
     cases
         .iter()
         .map(|(name, logical, _)| Column::new(name, *logical))
         .collect()
 }
 
-fn whole(cases: &[Case], times: usize) -> RecordBatch {
+pub fn whole(cases: &[Case], times: usize) -> RecordBatch {
     let arrays = cases.iter().map(|(_, _, array)| array.clone()).collect();
     let once = RecordBatch::try_new(arrow_schema(&columns(cases)), arrays).unwrap();
     concat_batches(&once.schema(), &vec![once.clone(); times]).unwrap()

@@ -11,6 +11,7 @@ mod layouts;
 mod loads;
 mod merges;
 mod parquet_files;
+mod read_back;
 mod round_trips;
 mod settings;
 mod support;

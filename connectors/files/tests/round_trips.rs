@@ -15,7 +15,7 @@ use tideway_core::{
 use crate::support::*;
 
 /// Each type with values at the edges of what it holds.
-fn all_types() -> Vec<(&'static str, L, Vec<String>)> {
+pub fn all_types() -> Vec<(&'static str, L, Vec<String>)> {
     let texts = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
     let decimal = |precision, scale| L::Decimal { precision, scale };
     vec![

@@ -4,6 +4,7 @@ mod changes;
 mod changes_rig;
 mod connecting;
 mod loading;
+mod read_back;
 mod reading;
 mod rig;
 mod values;

@@ -275,7 +275,7 @@ async fn zero_dates_are_null_and_told(server: Server) {
     rig.drop().await;
 }
 
-fn arrays() -> Vec<(LogicalType, ArrayRef)> {
+pub fn arrays() -> Vec<(LogicalType, ArrayRef)> {
     let text =
         |values: [Option<&str>; 3]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
     vec![

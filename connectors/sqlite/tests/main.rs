@@ -11,6 +11,7 @@ mod errors;
 mod evolution;
 mod loading;
 mod memory;
+mod read_back;
 mod reading;
 mod resuming;
 mod round_trip;

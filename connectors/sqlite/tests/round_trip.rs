@@ -13,7 +13,10 @@ use tideway_core::{
     schema::arrow_schema,
 };
 
-use crate::support::*;
+use crate::{
+    read_back::{staged, sums_of},
+    support::*,
+};
 
 /// Arrays of one type. Strategies give values that every destination can hold.
 fn column(logical: LogicalType, rows: usize) -> BoxedStrategy<ArrayRef> {
@@ -220,6 +223,8 @@ async fn goes_round(columns: Vec<Column>, rows: RecordBatch) {
     let load = whole_load(&columns, merge, "one");
     let begun = begin(&first, &load).await.unwrap();
     assert_eq!(land(begun.as_ref(), vec![batch()]).await.unwrap(), []);
+    let sums = sums_of(begun.as_ref(), &columns, &rows);
+    assert_eq!(staged(begun.as_ref()).await, sums);
     assert_eq!(begun.finish().await.unwrap().inserted, count);
     let (found, key, back) = read_back(&first).await;
     let shape = |columns: &[Column]| -> Vec<(String, LogicalType)> {

@@ -12,8 +12,8 @@ use std::{
 use arrow_array::{Array, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
 use tideway_core::{
-    Batch, Capabilities, CheckReport, Connection, Error, LogicalType, Op, Ops, Payload, Result,
-    Roles,
+    Batch, Capabilities, CheckReport, Column, Connection, Error, LogicalType, Op, Ops, Payload,
+    Result, Roles,
     capability::Replay,
     destination::{
         Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, ReadBack, SchemaChange,
@@ -75,6 +75,8 @@ pub struct FakeDestination {
     pub spoils: Option<Spoil>,
     /// Staged rows cannot be read back, for this reason.
     pub unreadable: Option<Error>,
+    /// What is staged of this column does not show its values.
+    pub blind: Option<&'static str>,
     capabilities: Capabilities,
 }
 
@@ -88,6 +90,7 @@ impl FakeDestination {
             loses: 0,
             spoils: None,
             unreadable: None,
+            blind: None,
             capabilities: capabilities(Replay::Snapshot),
         }
     }
@@ -213,6 +216,10 @@ impl TableLoad for FakeLoad {
         }))
     }
 
+    fn tells_apart(&self, column: &Column) -> bool {
+        self.destination.blind != Some(column.name.as_str())
+    }
+
     async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
         tokio::task::yield_now().await;
         if let Some(error) = &self.destination.unreadable {
@@ -241,7 +248,9 @@ impl TableLoad for FakeLoad {
         };
         let columns = (0..width).map(|at| (format!("c{at}"), column(at), true));
         let batch = arrow_array::RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-        sums.add_batch(&batch, &vec![Some(LogicalType::Int64); width])?;
+        let columns = self.load.target.columns.iter();
+        let told = columns.map(|column| self.tells_apart(column).then_some(LogicalType::Int64));
+        sums.add_batch(&batch, &told.collect::<Vec<_>>())?;
         Ok(Some(sums))
     }
 

@@ -3,6 +3,7 @@
 mod merge;
 mod part;
 mod publish;
+mod read_back;
 mod shape;
 mod staging;
 mod target;
@@ -12,8 +13,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use tideway_core::{
     Batch, Column, Error, Result,
-    destination::{Accepted, Durable, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
+    destination::{
+        Accepted, Durable, Lane, Load, Outcome, ReadBack, SchemaChange, TableLoad, Write,
+    },
     failpoint, form,
+    sums::Sums,
 };
 
 use self::{
@@ -180,6 +184,16 @@ impl TableLoad for FileLoad {
             shaper: Arc::new(shaper),
             rows: 0,
         }))
+    }
+
+    fn tells_apart(&self, column: &Column) -> bool {
+        read_back::kept_in(&self.spec.columns, column).is_some()
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        let spec = self.staged_spec();
+        let sums = read_back::read_back(&self.target, &spec, &self.load, how).await?;
+        Ok(Some(sums))
     }
 
     async fn finish(&self) -> Result<Outcome> {

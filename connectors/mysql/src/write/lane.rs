@@ -1,6 +1,9 @@
 //! A lane: a session that takes rows into the staging table, a part per transaction.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use arrow_array::{Array, RecordBatch};
 use async_trait::async_trait;
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::{
     connect::{Flavor, Session},
+    discover::number,
     sql::{binary, ident, list},
 };
 
@@ -45,6 +49,12 @@ pub struct MySqlLane {
     part: Part,
     /// The number of the open part of changes, unlike that of any other part of the load.
     number: u64,
+    /// A row takes the place of a staged one with the same key.
+    replaces: bool,
+    /// How many have, of all lanes.
+    repeated: Arc<AtomicU64>,
+    /// [`replaced`] when the open part began.
+    replaced_before: u64,
 }
 
 /// What a lane has done since its last commit.
@@ -62,7 +72,12 @@ enum Part {
 }
 
 impl MySqlLane {
-    pub fn open(session: Session, load: Arc<Load>, place: &Place) -> MySqlLane {
+    pub fn open(
+        session: Session,
+        load: Arc<Load>,
+        place: &Place,
+        repeated: Arc<AtomicU64>,
+    ) -> MySqlLane {
         let columns = &load.target.columns;
         // Servers may refuse files from clients; then rows go as statements.
         let style = if session.takes_files {
@@ -102,6 +117,9 @@ impl MySqlLane {
             buffer: Vec::new(),
             part: Part::None,
             number: 0,
+            replaces,
+            repeated,
+            replaced_before: 0,
         }
     }
 
@@ -111,6 +129,9 @@ impl MySqlLane {
             Part::Open { rows, sent } => Ok((rows, sent)),
             Part::Broken => Err(Error::bug("a part goes on after a write of it failed")),
             Part::None => {
+                if self.replaces {
+                    self.replaced_before = replaced(&mut self.session).await?;
+                }
                 for sql in BEGIN {
                     self.session.run(sql).await?;
                 }
@@ -232,6 +253,15 @@ impl MySqlLane {
     }
 }
 
+/// How many rows the session has replaced so far. What a statement says of itself leaves out
+/// those that were replaced by their like.
+async fn replaced(session: &mut Session) -> Result<u64> {
+    let sql = "SHOW SESSION STATUS WHERE Variable_name IN ('Handler_update', 'Handler_delete')";
+    let rows = session.rows(sql).await?;
+    let counts = rows.iter().filter_map(|row| number(row, 1));
+    Ok(counts.sum())
+}
+
 /// The columns of a row as it is sent, `spelled` as the statement wants each data column.
 fn sent_columns(load: &Load, spelled: impl IntoIterator<Item = String>) -> String {
     if !has_changes(load) {
@@ -294,11 +324,20 @@ impl Lane for MySqlLane {
         }
         let ledger = Ledger::beside(&self.place);
         let session = &mut self.session;
+        let repeated = match self.replaces {
+            true => replaced(session)
+                .await?
+                .saturating_sub(self.replaced_before),
+            false => 0,
+        };
         let fresh = ledger.record(session, &self.load.id, part_id, sent).await?;
         // The rows of a part that has landed before are undone (invariant 4).
         session
             .run(if fresh { "COMMIT" } else { "ROLLBACK" })
             .await?;
+        if fresh {
+            self.repeated.fetch_add(repeated, Relaxed);
+        }
         failpoint::reach("mysql.landed");
         self.part = Part::None;
         Ok(Durable { rows })

@@ -12,10 +12,14 @@ mod lane;
 mod ledger;
 mod lock;
 mod merge;
+mod read_back;
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,8 +27,9 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
     Column, Error, Kind, Result,
-    destination::{Destination, Lane, Load, Outcome, SchemaChange, TableLoad, Write},
+    destination::{Destination, Lane, Load, Outcome, ReadBack, SchemaChange, TableLoad, Write},
     form,
+    sums::Sums,
 };
 
 use crate::{
@@ -57,6 +62,7 @@ impl Destination for MySql {
             load: Arc::new(load),
             place,
             begun,
+            repeated: Arc::default(),
         }))
     }
 
@@ -300,6 +306,8 @@ struct MySqlLoad {
     load: Arc<Load>,
     place: Place,
     begun: Begun,
+    /// Rows that took the place of a staged one with the same key.
+    repeated: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -322,7 +330,21 @@ impl TableLoad for MySqlLoad {
             session,
             self.load.clone(),
             &self.place,
+            self.repeated.clone(),
         )))
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        let repeated = self.repeated.load(Relaxed);
+        if repeated > 0 {
+            return Err(Error::unsupported(format!(
+                "{repeated} rows repeat a key, of which only the last row is staged"
+            )));
+        }
+        let stage = self.place.stage(&self.load.id);
+        let sums = read_back::read_back(&self.mysql, &self.load, &stage, how).await;
+        let sums = sums.map_err(|error| self.mysql.advised(&self.place, error))?;
+        Ok(Some(sums))
     }
 
     async fn finish(&self) -> Result<Outcome> {

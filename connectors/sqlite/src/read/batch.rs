@@ -9,7 +9,7 @@ use crate::{
     sql::list,
 };
 
-use super::{Range, Shared, columns::Decoder, selection::Selection};
+use super::{Place, Range, columns::Decoder, selection::Selection};
 
 /// Values of at most this many bytes before the last row of a batch. An Arrow column of
 /// texts ends at 2 GiB, and a single row may bring almost 1 GiB.
@@ -34,16 +34,28 @@ impl Progress {
             left: read.limit,
         })
     }
+
+    /// At the first row of a table with such a row number.
+    pub fn start(row_number: String) -> Progress {
+        Progress {
+            from: Some(i64::MIN),
+            range: Range {
+                place: Place::Table { row_number },
+                from: i64::MIN,
+                to: i64::MAX,
+            },
+            left: None,
+        }
+    }
 }
 
 /// Reads the rows from number `from` on, until the batch is full or the part ends.
 pub fn batch(
-    shared: &Shared,
+    handle: &Handle,
     read: &Read,
     progress: Progress,
     from: i64,
 ) -> Result<(RecordBatch, Progress)> {
-    let handle = &*shared.handle();
     let Progress { range, left, .. } = progress;
     let selection = Selection::of(read)?;
     let number = range.place.row_number();
@@ -51,8 +63,13 @@ pub fn batch(
     // wanted by their numbers.
     let filter = selection.filter(&range.place, "+");
     let sql = format!(
-        "SELECT {}, {number} FROM {} WHERE {} AND {number} BETWEEN ?2 AND ?3 ORDER BY {number}",
-        list(selection.names(&range.place)),
+        "SELECT {} FROM {} WHERE {} AND {number} BETWEEN ?2 AND ?3 ORDER BY {number}",
+        list(
+            selection
+                .names(&range.place)
+                .into_iter()
+                .chain([number.clone()])
+        ),
         range.place.from(&read.table.id.name),
         filter.sql
     );

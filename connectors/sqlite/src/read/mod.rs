@@ -6,7 +6,7 @@
 //! view, a virtual table, a table WITHOUT ROWID) is copied into a temporary table first,
 //! which SQLite keeps in a file of its own.
 
-mod batch;
+pub mod batch;
 mod columns;
 mod plan;
 mod selection;
@@ -133,7 +133,7 @@ impl Snapshot for View {
                     return Ok(None);
                 };
                 blocking(move || {
-                    let (rows, progress) = batch(&shared, &read, progress, from)?;
+                    let (rows, progress) = batch(&shared.handle(), &read, progress, from)?;
                     let more = rows.num_rows() > 0 || progress.from.is_some();
                     Ok(more.then(|| (Batch::of_rows(rows), (shared, read, progress))))
                 })

@@ -1,6 +1,9 @@
 //! A lane: takes rows into the staging table, a part per transaction.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use async_trait::async_trait;
 use rusqlite::{
@@ -51,6 +54,8 @@ struct Staging {
     into: String,
     /// Values of the system columns, the same for every row.
     stamps: Vec<String>,
+    /// Rows that were left out or gave way to others, of all lanes.
+    not_staged: Arc<AtomicU64>,
 }
 
 /// Rows that go into one statement: fewer steps per row, up to a point.
@@ -59,7 +64,7 @@ const GROUP_ROWS: usize = 16;
 const GROUP_VALUES: usize = 32_000;
 
 impl Staging {
-    fn new(load: &Load, layout: &Layout) -> Staging {
+    fn new(load: &Load, layout: &Layout, not_staged: Arc<AtomicU64>) -> Staging {
         let names = layout.columns.iter().map(|column| quoted(&column.name));
         let system = layout.system.iter().map(|name| quoted(name));
         let time = literal(&now());
@@ -82,6 +87,7 @@ impl Staging {
             layout: layout.clone(),
             into: format!("INTO main.{stage} ({into})"),
             stamps: stamps.collect(),
+            not_staged,
         }
     }
 
@@ -136,8 +142,11 @@ impl Staging {
             .iter()
             .flat_map(|encoder| encoder.notes(&rows))
             .collect();
-        notes.extend(self.keyless(batch.row_count() - rows.len()));
+        let keyless = batch.row_count() - rows.len();
+        notes.extend(self.keyless(keyless));
         let what = "key repeated, the last row kept";
+        self.not_staged
+            .fetch_add((keyless + repeated) as u64, Relaxed);
         notes.extend(told(&self.layout.key, what, repeated));
         Ok(notes)
     }
@@ -228,10 +237,15 @@ fn bind_and_run(
 }
 
 impl SqliteLane {
-    pub fn new(writer: Arc<Writer>, load: &Load, layout: &Layout) -> Self {
+    pub fn new(
+        writer: Arc<Writer>,
+        load: &Load,
+        layout: &Layout,
+        not_staged: Arc<AtomicU64>,
+    ) -> Self {
         SqliteLane {
             writer,
-            staging: Arc::new(Staging::new(load, layout)),
+            staging: Arc::new(Staging::new(load, layout, not_staged)),
             part: Part::None,
         }
     }

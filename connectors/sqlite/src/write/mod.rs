@@ -11,21 +11,27 @@ mod history;
 mod lane;
 mod layout;
 mod ledger;
+mod read_back;
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tideway_core::{
-    Error, Result,
+    Column, Error, Result,
     destination::{
-        Destination, Disposition, Lane, Load, Outcome, SchemaChange, TableLoad, TargetTable, Write,
+        Destination, Disposition, Lane, Load, Outcome, ReadBack, SchemaChange, TableLoad,
+        TargetTable, Write,
     },
     failpoint,
+    sums::{Sums, is_same_kept_as},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -107,6 +113,7 @@ impl Destination for Database {
             writer,
             load,
             begun,
+            not_staged: Arc::default(),
         }))
     }
 
@@ -268,6 +275,8 @@ struct SqliteLoad {
     load: Arc<Load>,
     begun: Begun,
     place: String,
+    /// Rows that came without a key, or whose key another row came with.
+    not_staged: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -289,7 +298,26 @@ impl TableLoad for SqliteLoad {
             self.writer.clone(),
             &self.load,
             &self.begun.layout,
+            self.not_staged.clone(),
         )))
+    }
+
+    fn tells_apart(&self, column: &Column) -> bool {
+        let mut columns = self.begun.layout.columns.iter();
+        let landing = columns.find(|landing| landing.name == column.name);
+        landing.is_some_and(|landing| is_same_kept_as(landing.from, landing.to))
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        let not_staged = self.not_staged.load(Relaxed);
+        if not_staged > 0 {
+            return Err(Error::unsupported(format!(
+                "{not_staged} rows lack a key or repeat one, and are not staged"
+            )));
+        }
+        let (writer, layout) = (&self.writer, &self.begun.layout);
+        let sums = read_back::read_back(writer, &self.load.id, layout, how.batch_bytes).await?;
+        Ok(Some(sums))
     }
 
     async fn finish(&self) -> Result<Outcome> {

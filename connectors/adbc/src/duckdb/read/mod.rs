@@ -1,8 +1,8 @@
 //! Reading: a snapshot is a set of sessions whose transactions began at the same state of
 //! the file; each reads one part at a time.
 
-mod decode;
-mod plan;
+pub mod decode;
+pub mod plan;
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use arrow_select::concat::concat_batches;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use tideway_core::{
-    Batch, Error, Part, Result,
+    Batch, Column, Error, Part, Result,
     source::{BatchStream, Read, Scan, Snapshot},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -139,16 +139,20 @@ async fn following(reading: Option<Reading>) -> Option<(Result<Batch>, Option<Re
 fn statement(catalog: &str, read: &Read, part: &Part) -> Result<String> {
     let spec = plan::Spec::of(part)?;
     let from = plan::place(catalog, &read.table).sql();
-    // Without columns the rows still count.
-    let columns = match read.columns.is_empty() {
-        true => "NULL".to_owned(),
-        false => sql::list(&read.columns, types::selected),
-    };
+    let columns = selected(&read.columns);
     let conditions = plan::conditions(read, &spec)?;
     let limit = read
         .limit
         .map_or_else(String::new, |rows| format!(" LIMIT {rows}"));
     Ok(format!("SELECT {columns} FROM {from}{conditions}{limit}"))
+}
+
+/// What to select. Without columns the rows still count.
+pub fn selected(columns: &[Column]) -> String {
+    match columns.is_empty() {
+        true => "NULL".to_owned(),
+        false => sql::list(columns, types::selected),
+    }
 }
 
 /// Gathers the driver's small batches until they are as large as asked for.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tideway_core::{
-    Cursor, Error, LogicalType, Mark, Part, Result, Table,
+    Column, Cursor, Error, LogicalType, Mark, Part, Result, Table,
     schema::TableKind,
     source::{Read, Scan, Tracking},
 };
@@ -36,6 +36,13 @@ impl Spec {
     pub fn of(part: &Part) -> Result<Spec> {
         serde_json::from_value(part.spec.clone())
             .map_err(|error| Error::bug(format!("part {} is not one of ours: {error}", part.id)))
+    }
+
+    /// What a row of the part meets.
+    pub fn conditions(&self) -> Vec<String> {
+        let from = self.from.map(|row| format!("rowid >= {row}"));
+        let to = self.to.map(|row| format!("rowid < {row}"));
+        from.into_iter().chain(to).collect()
     }
 
     fn part(&self, row_estimate: Option<u64>) -> Result<Part> {
@@ -81,14 +88,9 @@ pub async fn plan(session: &Session, catalog: &str, read: &Read, taken_at: i64) 
         false => None,
     };
     let estimate = rows.map(i64::unsigned_abs);
-    let whole = !counted || read.limit.is_some() || read.lanes <= 1 || shadowed(&read.table);
+    let whole = !counted || read.limit.is_some() || shadowed(&read.table.columns);
     let parts = match rows {
-        Some(rows) if !whole && rows > ROW_GROUP => {
-            let last = session
-                .fetch(format!("SELECT max(rowid)::BIGINT FROM {from}"))
-                .await?;
-            cut(rows::number(&last)?.saturating_add(1), rows, read.lanes)?
-        }
+        Some(rows) if !whole => pieces(session, &from, rows, read.lanes).await?,
         _ => vec![Spec::default().part(estimate)?],
     };
     Ok(Scan {
@@ -99,12 +101,20 @@ pub async fn plan(session: &Session, catalog: &str, read: &Read, taken_at: i64) 
     })
 }
 
+/// Parts of a table whose row numbers are not hidden.
+pub async fn pieces(session: &Session, from: &str, rows: i64, lanes: usize) -> Result<Vec<Part>> {
+    if lanes <= 1 || rows <= ROW_GROUP {
+        return Ok(vec![Spec::default().part(Some(rows.unsigned_abs()))?]);
+    }
+    let last = format!("SELECT max(rowid)::BIGINT FROM {from}");
+    let last = rows::number(&session.fetch(last).await?)?;
+    cut(last.saturating_add(1), rows, lanes)
+}
+
 /// A column of that name hides DuckDB's row numbers.
-fn shadowed(table: &Table) -> bool {
-    table
-        .columns
-        .iter()
-        .any(|column| column.name.eq_ignore_ascii_case("rowid"))
+pub fn shadowed(columns: &[Column]) -> bool {
+    let hides = |column: &Column| column.name.eq_ignore_ascii_case("rowid");
+    columns.iter().any(hides)
 }
 
 /// Parts over the row numbers below `end`. All are about as large, the last may be less.
@@ -129,9 +139,7 @@ fn cut(end: i64, rows: i64, lanes: usize) -> Result<Vec<Part>> {
 
 /// The rows of a part, as a WHERE clause with a space before it, or nothing.
 pub fn conditions(read: &Read, spec: &Spec) -> Result<String> {
-    let mut all = Vec::new();
-    all.extend(spec.from.map(|row| format!("rowid >= {row}")));
-    all.extend(spec.to.map(|row| format!("rowid < {row}")));
+    let mut all = spec.conditions();
     if let Some(tracking) = &read.tracking
         && let Some(from) = tracking
             .cursor
@@ -146,13 +154,18 @@ pub fn conditions(read: &Read, spec: &Spec) -> Result<String> {
             column.remote_type
         ));
     }
-    Ok(match all.is_empty() {
-        true => String::new(),
-        false => format!(" WHERE {}", all.join(" AND ")),
-    })
+    Ok(clause(&all))
 }
 
-fn tracked<'a>(table: &'a Table, name: &str) -> Result<&'a tideway_core::Column> {
+/// A WHERE clause with a space before it, or nothing.
+pub fn clause(conditions: &[String]) -> String {
+    match conditions.is_empty() {
+        true => String::new(),
+        false => format!(" WHERE {}", conditions.join(" AND ")),
+    }
+}
+
+fn tracked<'a>(table: &'a Table, name: &str) -> Result<&'a Column> {
     let column = table.column(name).ok_or_else(|| {
         Error::missing(format!("{}: there is no field {name}", table.id)).field("tracking_field")
     })?;

@@ -8,6 +8,7 @@ mod encode;
 mod finish;
 mod history;
 mod merge;
+mod read_back;
 mod stage;
 mod target;
 mod tokens;
@@ -18,9 +19,10 @@ use async_trait::async_trait;
 use tideway_core::{
     Error, Result,
     destination::{
-        CREATED_AT, DELETED_AT, Deletes, Disposition, Lane, Load, Outcome, SchemaChange, TableLoad,
-        UPDATED_AT, Write,
+        CREATED_AT, DELETED_AT, Deletes, Disposition, Lane, Load, Outcome, ReadBack, SchemaChange,
+        TableLoad, UPDATED_AT, Write,
     },
+    sums::Sums,
 };
 
 use super::{
@@ -254,6 +256,12 @@ impl TableLoad for DuckDbLoad {
         )
         .await?;
         Ok(Box::new(lane))
+    }
+
+    async fn read_back(&self, how: &ReadBack<'_>) -> Result<Option<Sums>> {
+        let (file, session) = (&self.file, &self.session);
+        let sums = read_back::read_back(file, session, &self.plan, &self.stage, how).await?;
+        Ok(Some(sums))
     }
 
     async fn finish(&self) -> Result<Outcome> {
