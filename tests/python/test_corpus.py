@@ -1,8 +1,9 @@
-"""Every value of tests/corpus goes to each kind of destination, by a snapshot and by a change
-stream, and back into PostgreSQL, and has to be what it was: cell by cell, as text. What a
-destination cannot hold is named below, and told of in the execution's log."""
+"""Every value of tests/corpus goes from its system to each kind of database, by a snapshot and by
+a change stream, and from there into PostgreSQL, and has to be what it was, cell by cell. What a
+destination cannot hold is named in the corpus, and told of in the execution's log."""
 
 import json
+import os
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -11,109 +12,207 @@ import psycopg
 import pytest
 import syncs
 from copies import Copy
+from database import Database
+from test_binlog import MySql
 
-CORPUS = tomllib.loads((Path(__file__).parent.parent / "corpus/postgresql.toml").read_text())
-COLUMNS = CORPUS["column"]
+FOLDER = Path(__file__).parent.parent / "corpus"
+# Rows with these numbers and more come by the stream.
 LATER = 1000
-
-def cases():
-    number = 0
-    for column in COLUMNS:
-        for value in column["values"]:
-            number += 1
-            yield number, column, value
+SETTINGS = "-c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=3"
 
 
-def fill(source):
-    for name in CORPUS["extensions"]["names"]:
-        source.execute(f"create extension {name}")
-    listed = ", ".join(f'"{column["name"]}" {column["type"]}' for column in COLUMNS)
-    source.execute(f"create table corpus (id int primary key, {listed})")
-    insert(source, 0)
+class Corpus:
+    def __init__(self, name, server=None):
+        read = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+        self.extensions = read.get("extensions", {}).get("names", [])
+        self.columns = [column for column in read["column"] if column.get("only") in (None, server)]
+
+    def cases(self):
+        number = 0
+        for column in self.columns:
+            for value in column["values"]:
+                number += 1
+                yield number, column, value
+
+    def differences(self, kind, wanted, found):
+        """What is not as it was, but for what this kind of destination has no place for; and the
+        columns of which its log has to tell."""
+        told, blamed = [], set()
+        for number, column, value in self.cases():
+            for row in (number, number + LATER):
+                name = column["name"]
+                one, other = wanted.get((row, name)), found.pop((row, name), None)
+                if column.get("zero") or value in column.get("null_in", {}).get(kind, ()):
+                    blamed.add(name)
+                    equal = other is None
+                elif value in column.get("rounded_in", {}).get(kind, ()):
+                    blamed.add(name)
+                    equal = other is not None and float(one) == float(other)
+                else:
+                    equal = one is not None and other is not None and is_same(column.get("as"), one, other)
+                if not equal:
+                    told.append((name, one, other))
+        # Nothing else is there.
+        return told + [(*place, cell) for place, cell in found.items()], blamed
 
 
-def insert(source, offset):
-    with psycopg.connect(source.url, autocommit=True) as session:
-        for number, column, value in cases():
-            sql = f'insert into corpus (id, "{column["name"]}") values (%s, %s::text::{column["type"]})'
-            session.execute(sql, [number + offset, value])
+class FromPostgres:
+    def __init__(self, database, corpus):
+        self.database, self.corpus = database, corpus
+        for name in corpus.extensions:
+            database.execute(f"create extension {name}")
+        listed = ", ".join(f'"{column["name"]}" {column["type"]}' for column in corpus.columns)
+        database.execute(f"create table corpus (id int primary key, {listed})")
+
+    def connect(self, sdk):
+        return syncs.connect(sdk, "postgresql", self.database.configuration(change_detection=True))
+
+    def insert(self, offset):
+        with psycopg.connect(self.database.url, autocommit=True) as session:
+            for number, column, value in self.corpus.cases():
+                sql = f'insert into corpus (id, "{column["name"]}") values (%s, %s::text::{column["type"]})'
+                session.execute(sql, [number + offset, value])
+
+    def cells(self):
+        return printed(self.database, "corpus", self.corpus.columns, source=True)
+
+    def close(self):
+        pass
 
 
-def cells(database, table, columns, source=False):
-    """What each cell prints as that is not null, by row and column; lists of the source as JSON."""
+class FromMySql:
+    def __init__(self, server, corpus):
+        self.database, self.corpus = MySql(os.environ[f"TIDEWAY_TEST_{server.upper()}_URL"]), corpus
+        listed = ", ".join(f"`{column['name']}` {column['type']}" for column in corpus.columns)
+        self.database.execute(f"create table corpus (id int primary key, {listed})")
 
-    def printed(column):
-        name = f'"{column["name"]}"'
-        how = f"to_jsonb({name})::text" if source and column.get("as") == "list" else f"concat({name})"
-        return f"case when {name} is not null then {how} end"
+    def connect(self, sdk):
+        return syncs.connect(sdk, "mysql", self.database.configuration())
 
-    listed = ", ".join(printed(column) for column in columns)
-    with psycopg.connect(database.url, options="-c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=3") as session:
-        rows = session.execute(f"select id, {listed} from {table}").fetchall()
+    def insert(self, offset):
+        with self.database.connection(charset="utf8mb4") as session, session.cursor() as cursor:
+            cursor.execute("set sql_mode = 'NO_BACKSLASH_ESCAPES', time_zone = '+00:00'")
+            for number, column, value in self.corpus.cases():
+                exact = column["type"].startswith("bit")
+                given = column.get("written", "v").replace("v)", "%s)") if "written" in column else "%s"
+                sql = f"insert into corpus (id, `{column['name']}`) values (%s, {given})"
+                cursor.execute(sql.replace("%s", "{}").format(number + offset, int(value) if exact else quoted(value)))
+
+    def cells(self):
+        def how(column):
+            name = f"`{column['name']}`"
+            return f"cast({column['printed'].replace('v', name)} as char)" if "printed" in column else f"cast({name} as char)"
+
+        listed = ", ".join(how(column) for column in self.corpus.columns)
+        with self.database.connection(charset="utf8mb4") as session, session.cursor() as cursor:
+            cursor.execute("set time_zone = '+00:00'")
+            cursor.execute(f"select id, {listed} from corpus")
+            rows = cursor.fetchall()
+        return by_place(rows, self.corpus.columns)
+
+    def close(self):
+        self.database.execute(f"drop database {self.database.name}", database=None)
+
+
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def by_place(rows, columns):
     return {(row[0], column["name"]): cell for row in rows for column, cell in zip(columns, row[1:]) if cell is not None}
 
 
+def printed(database, table, columns, source=False):
+    """What each cell prints as that is not null, by row and column; lists of the source as JSON."""
+
+    def how(column):
+        name = f'"{column["name"]}"'
+        text = f"to_jsonb({name})::text" if source and column.get("as") == "list" else f"concat({name})"
+        return f"case when {name} is not null then {text} end"
+
+    with psycopg.connect(database.url, options=SETTINGS) as session:
+        rows = session.execute(f"select id, {', '.join(how(column) for column in columns)} from {table}").fetchall()
+    return by_place(rows, columns)
+
+
+def is_same(how, one, other):
+    try:
+        return one == other or same(how, one, other)
+    except (ValueError, ArithmeticError, KeyError):
+        return False
+
+
 def same(how, one, other):
-    if one == other:
-        return True
     match how:
         case "number":
             return Decimal(one) == Decimal(other)
+        case "single":  # which MySQL prints with six digits
+            return abs(float(one) - float(other)) <= 1e-5 * abs(float(one))
         case "moment":
-            return one.removesuffix("+00") == other.removesuffix("+00")
+            return moment(one) == moment(other)
+        case "span":
+            return one.removesuffix(".000000") == other.removesuffix(".000000")
         case "truth":
-            return {"true": "1", "false": "0"}[one] == other
+            words = {"t": "1", "f": "0", "true": "1", "false": "0"}
+            return words.get(one, one) == words.get(other, other)
+        case "bytes":
+            return f"\\x{one.lower()}" == other
         case "document" | "list":
             return document(one) == document(other)
     return False
+
+
+def moment(text):
+    day, _, fraction = text.removesuffix("+00").partition(".")
+    return day, fraction.rstrip("0")
 
 
 def document(text):
     return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
-def differences(kind, wanted, found):
-    """What is not as it was, but for what this kind of destination has no place for; and the columns
-    of which its log has to tell."""
-    told, blamed = [], set()
-    for number, column, value in cases():
-        for row in (number, number + LATER):
-            name = column["name"]
-            one, other = wanted.get((row, name)), found.pop((row, name), None)
-            if value in column.get("null_in", {}).get(kind, ()):
-                blamed.add(name)
-                equal = other is None
-            elif value in column.get("rounded_in", {}).get(kind, ()):
-                blamed.add(name)
-                equal = other is not None and float(one) == float(other)
-            else:
-                equal = one is not None and other is not None and is_same(column.get("as"), one, other)
-            if not equal:
-                told.append((name, one, other))
-    # Nothing else is there.
-    return told + [(*place, cell) for place, cell in found.items()], blamed
+@pytest.mark.parametrize("versions", ["17 18", "18 17", "18 15"])
+def test_every_value_goes_from_one_version_of_postgresql_to_another(sdk, tmp_path, versions):
+    def database(version):
+        return Database(os.environ[f"TIDEWAY_TEST_POSTGRES{version.replace('15', '')}_URL"])
 
-
-def is_same(how, one, other):
+    here, there = (database(version) for version in versions.split())
     try:
-        return same(how, one, other)
-    except (ValueError, ArithmeticError, KeyError):
-        return False
+        carry(sdk, FromPostgres(here, Corpus("postgresql")), Copy("postgresql", there, tmp_path), None)
+    finally:
+        here.drop()
+        there.drop()
+
+
+@pytest.fixture(params=["postgresql", "mysql", "mariadb"])
+def origin(request, source):
+    name = request.param
+    match name:
+        case "postgresql":
+            made = FromPostgres(source, Corpus(name))
+        case _:
+            made = FromMySql(name, Corpus("mysql", name))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb", "sqlite", "duckdb"])
-def test_every_value_arrives_by_snapshot_and_by_stream(sdk, source, target, database, tmp_path, kind):
-    fill(source)
-    copy = Copy(kind, target, tmp_path)
+def test_every_value_arrives_by_snapshot_and_by_stream(sdk, origin, target, database, tmp_path, kind):
+    carry(sdk, origin, Copy(kind, target, tmp_path), database)
+
+
+def carry(sdk, origin, copy, database):
+    """`database` is where what was copied is carried to for the comparison, unless it is there."""
+    corpus, kind = origin.corpus, copy.kind
     destination, options = copy.connect(sdk)
-    origin = syncs.connect(sdk, "postgresql", source.configuration(change_detection=True))
+    origin.insert(0)
     options = options | {"advanced": {"hard_deletes": True}}
-    sync = syncs.make(sdk, origin, destination, options, mode="replicate")
+    sync = syncs.make(sdk, origin.connect(sdk), destination, options, mode="replicate")
     runs = [syncs.run_well(sdk, sync)]
-    insert(source, LATER)
+    origin.insert(LATER)
     runs.append(syncs.run_well(sdk, sync))
 
-    back, table = target, "copy.corpus"
+    back, table = copy.target, "copy.corpus"
     if kind != "postgresql":
         back, table = database, "back.corpus"
         again, _ = copy.connect(sdk)
@@ -122,9 +221,9 @@ def test_every_value_arrives_by_snapshot_and_by_stream(sdk, source, target, data
         arrived = syncs.connect(sdk, "postgresql", database.configuration())
         chosen = [{"id": schema, "user_output_name": "corpus"}]
         syncs.run_well(sdk, syncs.make(sdk, again, arrived, {"schema": "back"}, mode="snapshot", schemas=chosen))
-    wanted, found = cells(source, "corpus", COLUMNS, source=True), cells(back, table, COLUMNS)
-    assert len(wanted) == 2 * sum(1 for _ in cases())
-    differing, blamed = differences(kind, wanted, found)
+    wanted, found = origin.cells(), printed(back, table, corpus.columns)
+    assert len(wanted) == 2 * sum(1 for _ in corpus.cases())
+    differing, blamed = corpus.differences(kind, wanted, found)
     print(json.dumps(differing, indent=0, ensure_ascii=False))
     assert not differing
     for run in runs:

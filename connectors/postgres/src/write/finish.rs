@@ -1,6 +1,8 @@
 //! The last step: what was staged becomes the table or moves into it. Everything here
 //! runs in one transaction, with the token that says that it was done (invariants 3, 4).
 
+use std::collections::HashSet;
+
 use tideway_core::{
     Error, Kind, Result,
     destination::{CREATED_AT, Disposition, Load, Outcome, UPDATED_AT, Write},
@@ -243,17 +245,43 @@ fn kept_columns(load: &Load, target: &Described) -> Vec<String> {
         .collect()
 }
 
-/// Calls the primary key as PostgreSQL would have, if that name is free.
-async fn rename_key(transaction: &Transaction<'_>, load: &Load, place: &Place) -> Result<()> {
-    const SUFFIX: &str = "_pkey";
-    let mut end = place.name.len().min(MOST_NAME_BYTES - SUFFIX.len());
-    while !place.name.is_char_boundary(end) {
+/// A name that ends in a suffix, cut to what the server keeps of it.
+fn suffixed(name: &str, suffix: &str) -> String {
+    let mut end = name.len().min(MOST_NAME_BYTES.saturating_sub(suffix.len()));
+    while !name.is_char_boundary(end) {
         end -= 1;
     }
-    let name = format!("{}{SUFFIX}", place.name.get(..end).unwrap_or_default());
+    format!("{}{suffix}", name.get(..end).unwrap_or_default())
+}
+
+/// Calls the primary key, and since version 18 what keeps columns from being null, as
+/// PostgreSQL would have, if those names are free.
+async fn rename_key(transaction: &Transaction<'_>, load: &Load, place: &Place) -> Result<()> {
+    const REQUIRED: &str = "SELECT k.conname::text, a.attname::text \
+        FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_attribute a \
+        ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1] \
+        WHERE k.conrelid = $1 AND k.contype = 'n'";
+    let name = suffixed(&place.name, "_pkey");
     let Some(made) = describe(transaction, place).await? else {
         return Ok(());
     };
+    let required = transaction.query(REQUIRED, &[&made.oid]).await;
+    let mut names = HashSet::new();
+    for row in required.map_err(explain)? {
+        let (called, column): (String, String) = (ddl::cell(&row, 0)?, ddl::cell(&row, 1)?);
+        let wanted = suffixed(&format!("{}_{column}", place.name), "_not_null");
+        // Of two long names that are cut alike the second keeps its own.
+        if !called.starts_with(OWN_PREFIX) || !names.insert(wanted.clone()) {
+            continue;
+        }
+        let sql = format!(
+            "ALTER TABLE {} RENAME CONSTRAINT {} TO {}",
+            place.sql(),
+            ident(&called),
+            ident(&wanted)
+        );
+        transaction.batch_execute(&sql).await.map_err(explain)?;
+    }
     let taken = is_taken(transaction, &place.beside(&name)).await?;
     if made.key_name != Some(stage_key_name(load)) || taken {
         return Ok(());
