@@ -93,7 +93,7 @@ fn innermost(address: IpAddr) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
     };
     match [a, b, c, d, e, f] {
-        [0x64, 0xff9b, 0, 0, 0, 0] => v4(g, h),
+        [0x64, 0xff9b, 0, 0, 0, 0] | [0x64, 0xff9b, 1, ..] => v4(g, h),
         // The old way to write an IPv4 address, but for `::` and `::1`.
         [0, 0, 0, 0, 0, 0] if g != 0 => v4(g, h),
         [0x2002, high, low, ..] => v4(high, low),
@@ -139,12 +139,18 @@ fn is_public(address: IpAddr) -> bool {
                 || a >= 224)
         }
         IpAddr::V6(v6) => {
-            let documentation = v6.segments().starts_with(&[0x2001, 0xdb8]);
+            let [first, second, ..] = v6.segments();
+            let documentation = (first, second) == (0x2001, 0xdb8);
+            // Tunnels to wherever, and what site-local addresses were.
+            let teredo = (first, second) == (0x2001, 0);
+            let site_local = first & 0xffc0 == 0xfec0;
             !(v6.is_loopback()
                 || v6.is_unspecified()
                 || v6.is_unique_local()
                 || v6.is_multicast()
-                || documentation)
+                || documentation
+                || teredo
+                || site_local)
         }
     }
 }
@@ -169,6 +175,7 @@ mod tests {
             "::ffff:169.254.169.254",
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
             "fe80::1",
             "fd00:ec2::254",
@@ -188,6 +195,9 @@ mod tests {
             "127.0.0.1",
             "::1",
             "fd12::1",
+            "fec0::1",
+            "2001::1",
+            "64:ff9b:1::a00:1",
             "100.64.0.1",
             "0.0.0.0",
             "::",

@@ -26,7 +26,7 @@ use crate::{
 const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
 /// Secrets that one transaction of a rotation re-wraps.
-const ROTATION_BATCH: i64 = if cfg!(test) { 20 } else { 200 };
+const ROTATION_BATCH: i64 = if cfg!(test) { 4 } else { 200 };
 
 pub(crate) const CONFIGURATION: &str = "connection-configuration";
 pub(crate) const RESPONSE: &str = "idempotent-response";

@@ -90,7 +90,8 @@ pub fn address(host: &str, port: u16) -> String {
 /// time that is left.
 async fn direct(outbound: &Outbound, words: Words, host: &str, port: u16) -> Result<TcpStream> {
     let end = Instant::now() + PATIENCE;
-    let addresses = addresses(outbound, words, host, port).await?;
+    let found = timeout(PATIENCE, addresses(outbound, words, host, port)).await;
+    let addresses = found.unwrap_or_else(|_| Err(unknown_host(words, host, port)))?;
     let (shown, mut failed) = (address(host, port), None);
     let mut left = addresses.len() as u32;
     for address in addresses {

@@ -80,8 +80,14 @@ impl Server {
             .clone()
     }
 
-    fn see(&self, fingerprint: String) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+    /// Whether this is the key that was seen first, which it is if none was.
+    fn holds_to(&self, fingerprint: &str) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.get_or_insert_with(|| {
+            tracing::info!(key = fingerprint, "an SSH server's key, which is held to");
+            fingerprint.to_owned()
+        });
+        seen == fingerprint
     }
 }
 
@@ -107,7 +113,7 @@ impl Tunnel {
     }
 
     pub fn way(&self) -> String {
-        let key = self.server.seen();
+        let key = self.expected.clone().or_else(|| self.server.seen());
         let key = key.map_or_else(String::new, |key| format!(", whose key is {key}"));
         format!(" through {}@{}{key}", self.user, self.address())
     }
@@ -169,15 +175,10 @@ impl Tunnel {
                 self.user
             )));
         }
-        if let Some(fingerprint) = found.lock().unwrap_or_else(PoisonError::into_inner).take()
-            && self.server.seen().as_ref() != Some(&fingerprint)
-        {
-            tracing::info!(
-                server = self.address(),
-                key = fingerprint,
-                "SSH server's key"
-            );
-            self.server.see(fingerprint);
+        let shown = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Of several that came first together, one may have seen another key.
+        if self.expected.is_none() && !shown.is_some_and(|shown| self.server.holds_to(&shown)) {
+            return Err(self.no_handshake(russh::Error::UnknownKey, &found));
         }
         Ok(session)
     }
