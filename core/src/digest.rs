@@ -199,8 +199,10 @@ fn characters(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn float(value: f64, out: &mut Vec<u8>) {
-    const BEYOND: f64 = 9_223_372_036_854_775_808.0;
-    if value.fract() == 0.0 && value.abs() < BEYOND {
+    // From here on a whole number stands for its neighbours, and its shortest digits are
+    // those of one of them.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() < EXACT {
         return whole(value as i64, out);
     }
     // The longest are such as -2.2250738585072014e-308.
@@ -431,6 +433,12 @@ mod tests {
         #[test]
         fn floats_are_written_as_the_numbers_they_are(bits: u64) {
             let value = f64::from_bits(bits);
+            prop_assert_eq!(of_float(value), of_number(&format!("{value:e}")));
+        }
+
+        #[test]
+        fn whole_floats_are_written_as_the_numbers_they_are(value: i64, shift in 0u32..63) {
+            let value = (value >> shift) as f64;
             prop_assert_eq!(of_float(value), of_number(&format!("{value:e}")));
         }
 
