@@ -47,10 +47,11 @@ pub enum Write {
     /// The rows are changes, each with its operation ([`crate::Ops::Each`]), told apart by
     /// key. Within a part each key occurs once. `finish` applies the parts in the order of
     /// their ids, all in one step: inserts and updates put the row as it is now whether or
-    /// not it is there, but for the values that it keeps ([`Batch::kept`]). Counts are those
-    /// of the parts, one after the other; a delete of a key that is not there counts as
-    /// nothing.
-    Changes { deletes: Deletes },
+    /// not it is there, but for the values that it keeps ([`Batch::kept`]). With `complete`,
+    /// the source emptied its table before these changes: in the same step keys that are in
+    /// none of them are handled by `deletes`. Counts are those of the parts, one after the
+    /// other; a delete of a key that is not there counts as nothing.
+    Changes { complete: bool, deletes: Deletes },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +113,42 @@ impl Load {
             Write::Merge {
                 complete: false,
                 ..
-            } | Write::Changes { .. }
+            } | Write::Changes {
+                complete: false,
+                ..
+            }
         );
         partial && self.disposition == Disposition::Retain
+    }
+
+    /// How rows are handled for whose key nothing was staged; `None` where they stay.
+    pub fn vanished(&self) -> Option<Deletes> {
+        match self.write {
+            Write::Merge { complete, deletes } | Write::Changes { complete, deletes } => {
+                complete.then_some(deletes)
+            }
+            Write::Append | Write::Replace => None,
+        }
+    }
+
+    /// The system columns that the load keeps up, in the order in which they stand.
+    pub fn system_columns(&self) -> Vec<&'static str> {
+        let soft = matches!(
+            self.write,
+            Write::Merge {
+                deletes: Deletes::Soft,
+                ..
+            } | Write::Changes {
+                deletes: Deletes::Soft,
+                ..
+            }
+        );
+        let mut names = Vec::new();
+        names.extend(soft.then_some(DELETED_AT));
+        if self.record_timestamps {
+            names.extend([CREATED_AT, UPDATED_AT]);
+        }
+        names
     }
 }
 

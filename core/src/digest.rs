@@ -14,7 +14,10 @@ use arrow_array::{Array, RecordBatch, cast::AsArray, types::*};
 use serde::{Serialize, Serializer};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use crate::{Error, LogicalType, Result};
+use crate::{
+    Error, LogicalType, Result,
+    types::{DECIMAL_NAN, WIDE_DECIMAL_NAN},
+};
 
 /// Rows, counted, and their hashes added up modulo 2¹²⁸.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,13 +150,15 @@ fn write(logical: LogicalType, array: &dyn Array, row: usize, out: &mut Vec<u8>)
         L::Float32 => float(array.as_primitive::<Float32Type>().value(row).into(), out),
         L::Float64 => float(array.as_primitive::<Float64Type>().value(row), out),
         L::Decimal { precision, scale } if precision <= 38 => {
-            let value = array.as_primitive::<Decimal128Type>().value(row);
-            decimal(value, -i32::from(scale), out);
+            match array.as_primitive::<Decimal128Type>().value(row) {
+                DECIMAL_NAN => number("NaN", out),
+                value => decimal(value, -i32::from(scale), out),
+            }
         }
-        L::Decimal { scale, .. } => {
-            let value = array.as_primitive::<Decimal256Type>().value(row);
-            number(&format!("{value}e{}", -i32::from(scale)), out);
-        }
+        L::Decimal { scale, .. } => match array.as_primitive::<Decimal256Type>().value(row) {
+            WIDE_DECIMAL_NAN => number("NaN", out),
+            value => number(&format!("{value}e{}", -i32::from(scale)), out),
+        },
         L::Numeric => number(array.as_string::<i32>().value(row), out),
         L::Text | L::Interval => characters(array.as_string::<i32>().value(row).as_bytes(), out),
         L::Json => json(array.as_string::<i32>().value(row), out),

@@ -1,6 +1,12 @@
 //! Logical types and how each is carried in Arrow. This is the only table of the
 //! two; a connector maps its own types to and from [`LogicalType`] in its `types.rs`.
 
+use arrow_array::{
+    Array, BooleanArray,
+    cast::AsArray,
+    types::{Decimal128Type, Decimal256Type},
+};
+use arrow_buffer::i256;
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +20,12 @@ pub const TIMESTAMP_INFINITY: i64 = i64::MAX;
 pub const TIMESTAMP_MINUS_INFINITY: i64 = i64::MIN;
 pub const DATE_INFINITY: i32 = i32::MAX;
 pub const DATE_MINUS_INFINITY: i32 = i32::MIN;
+
+/// The value of a `Decimal` of at most 38 digits, and of a longer one, that means NaN. No
+/// decimal has as many digits, and NaN is the greatest to those that order it.
+/// A destination that has no such NaN stores null and reports a [`crate::Note`].
+pub const DECIMAL_NAN: i128 = i128::MAX;
+pub const WIDE_DECIMAL_NAN: i256 = i256::MAX;
 
 /// What a value means, whatever system it lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -237,6 +249,28 @@ impl LogicalType {
             _ => Text,
         }
     }
+}
+
+/// Which rows of an array of decimals are NaN; `None` where none is, or where it is an array
+/// of something else.
+pub fn decimal_nans(array: &dyn Array) -> Option<BooleanArray> {
+    let is_nan: BooleanArray = match array.data_type() {
+        DataType::Decimal128(..) => {
+            let values = array.as_primitive::<Decimal128Type>();
+            // Looked for in all rows at once first: there hardly ever is one.
+            values.values().contains(&DECIMAL_NAN).then_some(())?;
+            let is_nan = |value| Some(value == Some(DECIMAL_NAN));
+            values.iter().map(is_nan).collect()
+        }
+        DataType::Decimal256(..) => {
+            let values = array.as_primitive::<Decimal256Type>();
+            values.values().contains(&WIDE_DECIMAL_NAN).then_some(())?;
+            let is_nan = |value| Some(value == Some(WIDE_DECIMAL_NAN));
+            values.iter().map(is_nan).collect()
+        }
+        _ => return None,
+    };
+    (is_nan.true_count() > 0).then_some(is_nan)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use tideway_core::{Batch, Error, LogicalType, Result, schema::arrow_schema};
+use tideway_core::{Batch, Error, LogicalType, Result, schema::arrow_schema, types::decimal_nans};
 
 use crate::{
     filter,
@@ -182,7 +182,20 @@ pub fn text_of(column: &ArrayRef, logical: LogicalType) -> Result<StringArray> {
             .collect());
     }
     let texts = cast(column, &DataType::Utf8).map_err(bug)?;
-    Ok(texts.as_string::<i32>().clone())
+    let texts = texts.as_string::<i32>();
+    Ok(match decimal_nans(column) {
+        None => texts.clone(),
+        Some(nans) => {
+            let text = |(text, is_nan)| {
+                if is_nan == Some(true) {
+                    Some("NaN")
+                } else {
+                    text
+                }
+            };
+            texts.iter().zip(&nans).map(text).collect()
+        }
+    })
 }
 
 fn hyphenated(id: &[u8]) -> String {

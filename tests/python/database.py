@@ -5,6 +5,7 @@ import uuid
 from urllib.parse import urlsplit
 
 import psycopg
+from server import until
 
 
 class Database:
@@ -43,6 +44,15 @@ class Database:
             connection.execute(sql)
 
     def _drop_slots(self, connection):
+        """Ends the readers of the database's slots, keeps them from coming back, drops the slots."""
+        connection.execute(f"alter database {self.name} allow_connections false")
+        until(lambda: self._slots_dropped(connection), f"the slots of {self.name} are dropped")
+
+    def _slots_dropped(self, connection) -> bool:
         slots = "from pg_replication_slots where database = %s"
         connection.execute(f"select pg_terminate_backend(active_pid) {slots} and active", [self.name])
-        connection.execute(f"select pg_drop_replication_slot(slot_name) {slots}", [self.name])
+        try:
+            connection.execute(f"select pg_drop_replication_slot(slot_name) {slots}", [self.name])
+        except psycopg.errors.ObjectInUse:
+            return False  # its reader has been told to end and has not ended yet
+        return True

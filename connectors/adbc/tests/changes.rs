@@ -140,11 +140,24 @@ fn numbers(outcome: &Outcome) -> [u64; 4] {
 }
 
 const SOFTLY: Write = Write::Changes {
+    complete: false,
     deletes: Deletes::Soft,
 };
 const HARDLY: Write = Write::Changes {
+    complete: false,
     deletes: Deletes::Hard,
 };
+
+/// The same, of a table that the source emptied before.
+fn emptied(write: Write) -> Write {
+    match write {
+        Write::Changes { deletes, .. } => Write::Changes {
+            complete: true,
+            deletes,
+        },
+        other => other,
+    }
+}
 
 async fn inhabited(write: Write) -> Home {
     let home = home().await;
@@ -364,6 +377,9 @@ struct Person {
     deleted: bool,
 }
 
+/// Whether the source emptied its table first, and the parts of a load.
+type Changes = (bool, Vec<Vec<Change>>);
+
 /// The table, and what the changes of a load did to it.
 #[derive(Default)]
 struct Model {
@@ -373,6 +389,15 @@ struct Model {
 }
 
 impl Model {
+    /// All but these keys are gone.
+    fn empty(&mut self, write: Write, parts: &[Vec<Change>]) {
+        let told: Vec<i64> = parts.iter().flatten().map(|row| row.1).collect();
+        let ids: Vec<i64> = self.people.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| !told.contains(id)) {
+            self.apply(write, &gone(id));
+        }
+    }
+
     fn apply(&mut self, write: Write, (op, id, name, about): &Change) {
         let before = self.people.get(id).cloned();
         let [inserted, updated, deleted, unchanged] = &mut self.counts;
@@ -443,13 +468,14 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Loads of parts, in which each key occurs once.
-fn loads() -> impl Strategy<Value = Vec<Vec<Vec<Change>>>> {
+fn loads() -> impl Strategy<Value = Vec<Changes>> {
     let part = prop::collection::vec(change(), 0..6).prop_map(|rows| {
         let mut last: BTreeMap<i64, Change> = BTreeMap::new();
         last.extend(rows.into_iter().map(|row| (row.1, row)));
         last.into_values().collect::<Vec<Change>>()
     });
-    prop::collection::vec(prop::collection::vec(part, 0..5), 1..5)
+    let load = (prop::bool::weighted(0.3), prop::collection::vec(part, 0..5));
+    prop::collection::vec(load, 1..5)
 }
 
 #[test]
@@ -466,13 +492,18 @@ fn any_cut_of_changes_gives_what_a_map_gives() {
     });
 }
 
-async fn check(write: Write, loads: &[Vec<Vec<Change>>]) {
+async fn check(write: Write, loads: &[Changes]) {
     let home = home().await;
     let mut model = Model::default();
-    for (number, parts) in loads.iter().enumerate() {
+    for (number, (emptied_first, parts)) in loads.iter().enumerate() {
+        let asked = if *emptied_first {
+            emptied(write)
+        } else {
+            write
+        };
         model.counts = [0; 4];
         model.lost = 0;
-        let begun = begin(&home.connection, changing(&number.to_string(), write)).await;
+        let begun = begin(&home.connection, changing(&number.to_string(), asked)).await;
         let names: Vec<String> = (0..parts.len()).map(|at| format!("{at:06}")).collect();
         let named: Vec<(&str, Vec<Change>)> = names
             .iter()
@@ -481,6 +512,9 @@ async fn check(write: Write, loads: &[Vec<Vec<Change>>]) {
             .collect();
         stage(begun.as_ref(), &named).await;
         let done = begun.finish().await.unwrap();
+        if *emptied_first {
+            model.empty(write, parts);
+        }
         parts
             .iter()
             .flatten()

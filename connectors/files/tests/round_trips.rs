@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Date32Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{Date32Array, Decimal128Array, RecordBatch, TimestampMicrosecondArray};
 use serde_json::json;
 use tempfile::TempDir;
 use tideway_core::{
     LogicalType as L,
     destination::Write,
     schema::arrow_schema,
-    types::{DATE_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
+    types::{DATE_INFINITY, DECIMAL_NAN, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
 };
 
 use crate::support::*;
@@ -216,11 +216,23 @@ async fn merging_unchanged_rows_of_every_type_changes_nothing() {
 }
 
 #[tokio::test]
-async fn infinity_is_stored_as_null_and_told() {
+async fn infinity_and_nan_of_decimals_are_stored_as_null_and_told() {
     for format in ["parquet", "csv", "json"] {
         let home = TempDir::new().unwrap();
         let connection = folder(home.path()).await;
-        let columns = columns(&[("day", L::Date), ("at", L::TimestampTz)]);
+        let columns = columns(&[
+            ("day", L::Date),
+            ("at", L::TimestampTz),
+            (
+                "price",
+                L::Decimal {
+                    precision: 9,
+                    scale: 2,
+                },
+            ),
+        ]);
+        let price =
+            Decimal128Array::from(vec![Some(DECIMAL_NAN), Some(150), None, Some(DECIMAL_NAN)]);
         let at = TimestampMicrosecondArray::from(vec![
             Some(TIMESTAMP_INFINITY),
             Some(TIMESTAMP_MINUS_INFINITY),
@@ -237,6 +249,7 @@ async fn infinity_is_stored_as_null_and_told() {
                     Some(1),
                 ])),
                 Arc::new(at.with_timezone("UTC")),
+                Arc::new(price.with_precision_and_scale(9, 2).unwrap()),
             ],
         );
         let mut load = load("l1", Write::Append, &columns, json!({"format": format}));
@@ -244,8 +257,9 @@ async fn infinity_is_stored_as_null_and_told() {
         let begun = begin(&*connection, load).await;
         let notes = land(&*begun, "a", rows.unwrap()).await;
         let told: Vec<(&str, u64)> = notes.iter().map(|n| (n.column.as_str(), n.rows)).collect();
-        assert_eq!(told, [("day", 1), ("at", 2)]);
+        assert_eq!(told, [("day", 1), ("at", 2), ("price", 2)]);
         assert_eq!(notes[0].what, "infinity stored as null");
+        assert_eq!(notes[2].what, "NaN stored as null");
         begun.finish().await.unwrap();
         let mut found = rows_of(&*connection, "orders").await;
         found.sort();
@@ -253,10 +267,10 @@ async fn infinity_is_stored_as_null_and_told() {
         assert_eq!(
             found,
             [
-                ["1970-01-01", n],
-                ["1970-01-02", "1970-01-01T00:00:00Z"],
-                [n, n],
-                [n, n]
+                ["1970-01-01", n, "1.50"],
+                ["1970-01-02", "1970-01-01T00:00:00Z", n],
+                [n, n, n],
+                [n, n, n]
             ]
         );
     }

@@ -8,7 +8,7 @@ use tideway_core::{Op, destination::Write};
 
 use crate::{
     rig::{Rig, Server},
-    write_changes::{Cell, Change, HARDLY, SOFTLY, changing, gone, is, stage, state},
+    write_changes::{Cell, Change, HARDLY, SOFTLY, changing, emptied, gone, is, stage, state},
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,9 @@ struct Person {
     about: Option<String>,
     deleted: bool,
 }
+
+/// Whether the source emptied its table first, and the parts of a load.
+type Changes = (bool, Vec<Vec<Change>>);
 
 /// The table, and what the changes of a load did to it.
 #[derive(Default)]
@@ -27,6 +30,15 @@ struct Model {
 }
 
 impl Model {
+    /// All but these keys are gone.
+    fn empty(&mut self, write: Write, parts: &[Vec<Change>]) {
+        let told: Vec<i64> = parts.iter().flatten().map(|row| row.1).collect();
+        let ids: Vec<i64> = self.people.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| !told.contains(id)) {
+            self.apply(write, &gone(id));
+        }
+    }
+
     fn apply(&mut self, write: Write, (op, id, name, about): &Change) {
         let before = self.people.get(id).cloned();
         let [inserted, updated, deleted, unchanged] = &mut self.counts;
@@ -97,13 +109,14 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Loads of parts, in which each key occurs once.
-fn loads() -> impl Strategy<Value = Vec<Vec<Vec<Change>>>> {
+fn loads() -> impl Strategy<Value = Vec<Changes>> {
     let part = prop::collection::vec(change(), 0..6).prop_map(|rows| {
         let mut last: BTreeMap<i64, Change> = BTreeMap::new();
         last.extend(rows.into_iter().map(|row| (row.1, row)));
         last.into_values().collect::<Vec<Change>>()
     });
-    prop::collection::vec(prop::collection::vec(part, 0..5), 1..5)
+    let load = (prop::bool::weighted(0.3), prop::collection::vec(part, 0..5));
+    prop::collection::vec(load, 1..5)
 }
 
 fn any_cut_of_changes_gives_what_a_map_gives(server: Server) {
@@ -134,18 +147,26 @@ mod mariadb {
     }
 }
 
-async fn check(rig: &Rig, write: Write, loads: &[Vec<Vec<Change>>]) {
+async fn check(rig: &Rig, write: Write, loads: &[Changes]) {
     rig.run("DROP TABLE IF EXISTS people").await;
     let mut model = Model::default();
-    for parts in loads {
+    for (emptied_first, parts) in loads {
+        let asked = if *emptied_first {
+            emptied(write)
+        } else {
+            write
+        };
         model.counts = [0; 4];
         model.lost = 0;
-        let table = rig.begin(changing(write)).await;
+        let table = rig.begin(changing(asked)).await;
         let names: Vec<String> = (0..parts.len()).map(|at| format!("{at:06}")).collect();
         let names = names.iter().map(String::as_str);
         let named: Vec<(&str, Vec<Change>)> = names.zip(parts.iter().cloned()).collect();
         stage(table.as_ref(), &named).await;
         let done = table.finish().await.unwrap();
+        if *emptied_first {
+            model.empty(write, parts);
+        }
         let rows = parts.iter().flatten();
         rows.for_each(|row| model.apply(write, row));
         let counts = [done.inserted, done.updated, done.deleted, done.unchanged];

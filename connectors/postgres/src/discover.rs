@@ -184,8 +184,8 @@ pub struct Described {
     /// `pg_attribute.attnum`.
     pub number: i16,
     pub pg_type: PgType,
-    /// Whether a null may come. In a decimal NaN is stored as one, so that it may come even
-    /// where the server wants a value; in a key it may not.
+    /// Whether a null may come. Many a destination stores NaN of a decimal as one, so that
+    /// it may come even where the server wants a value; in a key it may not.
     pub nullable: bool,
 }
 

@@ -11,11 +11,24 @@ use tideway_core::{
 use crate::write_rig::*;
 
 pub const SOFTLY: Write = Write::Changes {
+    complete: false,
     deletes: Deletes::Soft,
 };
 pub const HARDLY: Write = Write::Changes {
+    complete: false,
     deletes: Deletes::Hard,
 };
+
+/// The same, of a table that the source emptied before.
+pub fn emptied(write: Write) -> Write {
+    match write {
+        Write::Changes { deletes, .. } => Write::Changes {
+            complete: true,
+            deletes,
+        },
+        other => other,
+    }
+}
 
 /// A value of a change.
 #[derive(Debug, Clone, PartialEq)]

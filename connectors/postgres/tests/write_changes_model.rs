@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tideway_core::{Op, destination::Write};
 
 use crate::{
-    write_changes::{Cell, HARDLY, Row, SOFTLY, gone, is, load, stage},
+    write_changes::{Cell, HARDLY, Row, SOFTLY, emptied, gone, is, load, stage},
     write_rig::*,
 };
 
@@ -18,6 +18,9 @@ struct Person {
     deleted: bool,
 }
 
+/// Whether the source emptied its table first, and the parts of a load.
+type Changes = (bool, Vec<Vec<Row>>);
+
 /// The table, and what the changes of a load did to it.
 #[derive(Default)]
 struct Model {
@@ -27,6 +30,15 @@ struct Model {
 }
 
 impl Model {
+    /// All but these keys are gone.
+    fn empty(&mut self, write: Write, parts: &[Vec<Row>]) {
+        let told: Vec<i64> = parts.iter().flatten().map(|row| row.1).collect();
+        let ids: Vec<i64> = self.people.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| !told.contains(id)) {
+            self.apply(write, &gone(id));
+        }
+    }
+
     fn apply(&mut self, write: Write, (op, id, name, about): &Row) {
         let before = self.people.get(id).cloned();
         let [inserted, updated, deleted, unchanged] = &mut self.counts;
@@ -97,13 +109,14 @@ fn change() -> impl Strategy<Value = Row> {
 }
 
 /// Loads of parts, in which each key occurs once.
-fn loads() -> impl Strategy<Value = Vec<Vec<Vec<Row>>>> {
+fn loads() -> impl Strategy<Value = Vec<Changes>> {
     let part = prop::collection::vec(change(), 0..6).prop_map(|rows| {
         let mut last: BTreeMap<i64, Row> = BTreeMap::new();
         last.extend(rows.into_iter().map(|row| (row.1, row)));
         last.into_values().collect::<Vec<Row>>()
     });
-    prop::collection::vec(prop::collection::vec(part, 0..5), 1..5)
+    let load = (prop::bool::weighted(0.3), prop::collection::vec(part, 0..5));
+    prop::collection::vec(load, 1..5)
 }
 
 #[test]
@@ -121,13 +134,18 @@ fn any_cut_of_changes_gives_what_a_map_gives() {
     });
 }
 
-async fn check(rig: &Rig, write: Write, loads: &[Vec<Vec<Row>>]) {
+async fn check(rig: &Rig, write: Write, loads: &[Changes]) {
     rig.run("DROP TABLE IF EXISTS shop.people").await;
     let mut model = Model::default();
-    for parts in loads {
+    for (emptied_first, parts) in loads {
+        let asked = if *emptied_first {
+            emptied(write)
+        } else {
+            write
+        };
         model.counts = [0; 4];
         model.lost = 0;
-        let table = rig.begin(load(write)).await;
+        let table = rig.begin(load(asked)).await;
         let names: Vec<String> = (0..parts.len()).map(|at| format!("{at:06}")).collect();
         let named: Vec<(&str, Vec<Row>)> = names
             .iter()
@@ -136,6 +154,9 @@ async fn check(rig: &Rig, write: Write, loads: &[Vec<Vec<Row>>]) {
             .collect();
         stage(table.as_ref(), &named).await;
         let done = table.finish().await.unwrap();
+        if *emptied_first {
+            model.empty(write, parts);
+        }
         parts
             .iter()
             .flatten()

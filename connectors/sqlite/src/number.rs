@@ -49,9 +49,14 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|c| c.is_ascii_digit()).count())
 }
 
+/// How a decimal that is none is stored.
+pub const NAN: &str = "NaN";
+
 /// Whether the text is a number, `NaN` or an infinity.
 pub fn is_number(text: &[u8]) -> bool {
-    Number::parse(text).is_some() || matches!(text, b"NaN" | b"Infinity" | b"-Infinity")
+    Number::parse(text).is_some()
+        || text == NAN.as_bytes()
+        || matches!(text, b"Infinity" | b"-Infinity")
 }
 
 /// The number times 10^`scale`, if that is whole and has at most `precision` digits.

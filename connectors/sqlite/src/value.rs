@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use arrow_buffer::i256;
 use rusqlite::types::ValueRef;
 use serde::de::IgnoredAny;
-use tideway_core::LogicalType;
+use tideway_core::{LogicalType, types::WIDE_DECIMAL_NAN};
 
 use crate::{
     moment::{self, Moment},
@@ -64,6 +64,7 @@ pub fn single(value: ValueRef<'_>) -> Option<f32> {
 pub fn decimal(value: ValueRef<'_>, precision: u8, scale: i8) -> Option<i256> {
     match value {
         ValueRef::Null | ValueRef::Blob(_) => None,
+        ValueRef::Text(text) if text == number::NAN.as_bytes() => Some(WIDE_DECIMAL_NAN),
         ValueRef::Text(text) => number::unscaled(text, precision, scale),
         number => number::unscaled(digits(number).as_bytes(), precision, scale),
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tideway_core::{Op, destination::Write};
 
 use crate::{
-    changes::{Cell, Change, HARDLY, SOFTLY, changing, gone, is, stage, state},
+    changes::{Cell, Change, HARDLY, SOFTLY, changing, emptied, gone, is, stage, state},
     support::{File, begin},
 };
 
@@ -18,6 +18,9 @@ struct Person {
     deleted: bool,
 }
 
+/// Whether the source emptied its table first, and the parts of a load.
+type Changes = (bool, Vec<Vec<Change>>);
+
 /// The table, and what the changes of a load did to it.
 #[derive(Default)]
 struct Model {
@@ -27,6 +30,15 @@ struct Model {
 }
 
 impl Model {
+    /// All but these keys are gone.
+    fn empty(&mut self, write: Write, parts: &[Vec<Change>]) {
+        let told: Vec<i64> = parts.iter().flatten().map(|row| row.1).collect();
+        let ids: Vec<i64> = self.people.keys().copied().collect();
+        for id in ids.into_iter().filter(|id| !told.contains(id)) {
+            self.apply(write, &gone(id));
+        }
+    }
+
     fn apply(&mut self, write: Write, (op, id, name, about): &Change) {
         let before = self.people.get(id).cloned();
         let [inserted, updated, deleted, unchanged] = &mut self.counts;
@@ -97,13 +109,14 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// Loads of parts, in which each key occurs once.
-fn loads() -> impl Strategy<Value = Vec<Vec<Vec<Change>>>> {
+fn loads() -> impl Strategy<Value = Vec<Changes>> {
     let part = prop::collection::vec(change(), 0..6).prop_map(|rows| {
         let mut last: BTreeMap<i64, Change> = BTreeMap::new();
         last.extend(rows.into_iter().map(|row| (row.1, row)));
         last.into_values().collect::<Vec<Change>>()
     });
-    prop::collection::vec(prop::collection::vec(part, 0..5), 1..5)
+    let load = (prop::bool::weighted(0.3), prop::collection::vec(part, 0..5));
+    prop::collection::vec(load, 1..5)
 }
 
 #[test]
@@ -120,13 +133,18 @@ fn any_cut_of_changes_gives_what_a_map_gives() {
     });
 }
 
-async fn check(write: Write, loads: &[Vec<Vec<Change>>]) {
+async fn check(write: Write, loads: &[Changes]) {
     let file = File::absent();
     let mut model = Model::default();
-    for parts in loads {
+    for (emptied_first, parts) in loads {
+        let asked = if *emptied_first {
+            emptied(write)
+        } else {
+            write
+        };
         model.counts = [0; 4];
         model.lost = 0;
-        let begun = begin(&file, &changing(write)).await.unwrap();
+        let begun = begin(&file, &changing(asked)).await.unwrap();
         let names: Vec<String> = (0..parts.len()).map(|at| format!("{at:06}")).collect();
         let named: Vec<(&str, Vec<Change>)> = names
             .iter()
@@ -135,6 +153,9 @@ async fn check(write: Write, loads: &[Vec<Vec<Change>>]) {
             .collect();
         stage(begun.as_ref(), &named).await;
         let done = begun.finish().await.unwrap();
+        if *emptied_first {
+            model.empty(write, parts);
+        }
         parts
             .iter()
             .flatten()

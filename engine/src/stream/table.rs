@@ -110,7 +110,7 @@ impl Streamed {
             dirty: false,
             gathered: Vec::new(),
             gathered_bytes: 0,
-            unit: Unit::new(next, Vec::new()),
+            unit: Unit::new(next, false, Vec::new()),
             spent: Vec::new(),
             finishing: None,
             finished_at: Instant::now(),
@@ -131,8 +131,7 @@ impl Streamed {
             result = self.follow(&mut told) => result,
         };
         self.gathered.clear();
-        let next = self.unit.id.next();
-        let unit = self.change_unit(next.clone());
+        let unit = self.change_unit();
         // It carries this lease's fence: another worker can only have withdrawn it. What is
         // being put in place is for whoever comes next to look into.
         if self.finishing.is_none() {
@@ -149,7 +148,7 @@ impl Streamed {
         report_notes(&self.cx, &self.plan, &self.notes);
         Ended {
             checkpoint: self.checkpoint,
-            next,
+            next: self.unit.id.clone(),
             outcome: self.outcome,
             dirty: self.dirty,
             result,
@@ -242,14 +241,14 @@ impl Streamed {
         self.gathered.clear();
         self.gathered_bytes = 0;
         // The same id again: what was staged under it is thrown away first.
-        let emptied = self.change_unit(self.unit.id.clone());
-        self.unit.truncated = Some(self.reached.clone());
-        emptied.abandon().await
+        let next = Unit::new(self.unit.id.clone(), true, self.spent.clone());
+        let worthless = std::mem::replace(&mut self.unit, next);
+        worthless.abandon().await
     }
 
-    /// Begins the unit of this id, and hands out the one that was being filled.
-    fn change_unit(&mut self, id: UnitId) -> Unit {
-        let next = Unit::new(id, self.spent.clone());
+    /// Begins the next unit, and hands out the one that was being filled.
+    fn change_unit(&mut self) -> Unit {
+        let next = Unit::new(self.unit.id.next(), false, self.spent.clone());
         std::mem::replace(&mut self.unit, next)
     }
 
@@ -285,7 +284,7 @@ impl Streamed {
     /// Begins to put the unit in place, up to the last barrier, and opens the next one.
     async fn put_in_place(&mut self) -> Result<()> {
         self.stage().await?;
-        let unit = self.change_unit(self.unit.id.next());
+        let unit = self.change_unit();
         let finish = unit::finish(
             self.cx.clone(),
             self.plan.clone(),
@@ -301,7 +300,7 @@ impl Streamed {
         self.finishing = None;
         self.checkpoint = settled.checkpoint;
         self.spent.retain(|load| !settled.forgotten.contains(load));
-        self.spent.extend(settled.loads);
+        self.spent.push(settled.load);
         let mut outcome = settled.outcome;
         self.note(std::mem::take(&mut outcome.notes));
         unit::add(&mut self.outcome, &outcome);
@@ -322,7 +321,7 @@ impl Streamed {
             }
             self.checkpoint.stream = Some(self.reached.clone());
         }
-        let unit = self.change_unit(self.unit.id.next());
+        let unit = self.change_unit();
         unit.abandon().await?;
         self.checkpoint.progress = None;
         self.save().await

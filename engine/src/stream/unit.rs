@@ -24,17 +24,7 @@ use crate::{
     run::RunCx,
 };
 
-static EMPTY: BTreeSet<String> = BTreeSet::new();
-
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// What a load of a stream is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    Changes,
-    /// Takes all rows away, as the source did.
-    Truncate,
-}
 
 /// Names one load of a stream. The letter keeps it apart from a scan's, whose id is the
 /// stem and a number.
@@ -42,7 +32,6 @@ pub enum Purpose {
 pub struct UnitId {
     stem: String,
     fence: u64,
-    pub purpose: Purpose,
     ordinal: u64,
 }
 
@@ -51,22 +40,13 @@ impl UnitId {
         UnitId {
             stem: load_stem(execution_id, schema_id),
             fence,
-            purpose: Purpose::Changes,
             ordinal: 0,
         }
     }
 
     pub fn next(&self) -> Self {
         UnitId {
-            purpose: Purpose::Changes,
             ordinal: self.ordinal + 1,
-            ..self.clone()
-        }
-    }
-
-    pub fn with(&self, purpose: Purpose) -> Self {
-        UnitId {
-            purpose,
             ..self.clone()
         }
     }
@@ -74,14 +54,10 @@ impl UnitId {
     /// `None` for a load of a scan.
     pub fn parse(id: &str) -> Option<Self> {
         let (stem, rest) = id.split_at_checked(16)?;
-        let (purpose, (fence, ordinal)) = match rest.split_once('u') {
-            Some(numbers) => (Purpose::Changes, numbers),
-            None => (Purpose::Truncate, rest.split_once('t')?),
-        };
+        let (fence, ordinal) = rest.split_once('u')?;
         Some(UnitId {
             stem: stem.to_owned(),
             fence: u64::from_str_radix(fence, 16).ok()?,
-            purpose,
             ordinal: u64::from_str_radix(ordinal, 16).ok()?,
         })
     }
@@ -89,11 +65,7 @@ impl UnitId {
 
 impl std::fmt::Display for UnitId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let letter = match self.purpose {
-            Purpose::Changes => 'u',
-            Purpose::Truncate => 't',
-        };
-        write!(f, "{}{:x}{letter}{:x}", self.stem, self.fence, self.ordinal)
+        write!(f, "{}{:x}u{:x}", self.stem, self.fence, self.ordinal)
     }
 }
 
@@ -108,22 +80,21 @@ pub fn announced(id: &UnitId) -> Progress {
     }
 }
 
-pub async fn begin(
+async fn begin(
     cx: &RunCx,
     plan: &TablePlan,
     id: &UnitId,
+    emptied: bool,
     forgets: &[String],
     resume: bool,
 ) -> Result<Box<dyn TableLoad>> {
-    let write = match (id.purpose, plan.write) {
-        (Purpose::Truncate, PlannedWrite::Merge(deletes)) => Write::Merge {
-            complete: true,
+    let write = match plan.write {
+        PlannedWrite::Merge(deletes) => Write::Changes {
+            complete: emptied,
             deletes,
         },
-        (Purpose::Changes, PlannedWrite::Merge(deletes)) => Write::Changes { deletes },
-        // Emptying is for tables that are merged; of others it can only be left behind.
-        (_, PlannedWrite::Append) => Write::Append,
-        (_, PlannedWrite::Replace) => {
+        PlannedWrite::Append => Write::Append,
+        PlannedWrite::Replace => {
             return Err(Error::bug("a table that is replaced is not streamed"));
         }
     };
@@ -150,9 +121,8 @@ pub async fn begin(
 /// A unit that is being filled.
 pub struct Unit {
     pub id: UnitId,
-    /// The table was emptied at the source first; what it held before is worth nothing.
-    /// The position is the last one at which the rows were still there.
-    pub truncated: Option<Position>,
+    /// The table was emptied at the source before these changes.
+    emptied: bool,
     /// Units before this one that are settled, and of which its load lets the last trace go.
     forgets: Vec<String>,
     load: Option<Box<dyn TableLoad>>,
@@ -161,10 +131,10 @@ pub struct Unit {
 }
 
 impl Unit {
-    pub fn new(id: UnitId, forgets: Vec<String>) -> Self {
+    pub fn new(id: UnitId, emptied: bool, forgets: Vec<String>) -> Self {
         Unit {
             id,
-            truncated: None,
+            emptied,
             forgets,
             load: None,
             lane: None,
@@ -174,7 +144,7 @@ impl Unit {
 
     /// Anything to be put in place.
     pub fn holds(&self) -> bool {
-        self.truncated.is_some() || !self.parts.is_empty()
+        self.emptied || !self.parts.is_empty()
     }
 
     /// Makes the changes durable at the destination's staging place.
@@ -203,7 +173,7 @@ impl Unit {
         part: &str,
     ) -> Result<Accepted> {
         if self.load.is_none() {
-            self.load = Some(open(cx, plan, &self.id, &self.forgets, &self.parts).await?);
+            self.load = Some(self.open(cx, plan).await?);
         }
         let load = self
             .load
@@ -231,6 +201,18 @@ impl Unit {
         Ok(accepted)
     }
 
+    /// Opens the load, or opens it again with all that has landed.
+    async fn open(&mut self, cx: &RunCx, plan: &TablePlan) -> Result<Box<dyn TableLoad>> {
+        let resume = !self.parts.is_empty();
+        let load = begin(cx, plan, &self.id, self.emptied, &self.forgets, resume).await?;
+        for change in load.schema_changes() {
+            cx.observer
+                .log(Level::Info, &plan.schema_id, change.0.clone(), json!({}));
+        }
+        still_there(load.as_ref(), &self.parts)?;
+        Ok(load)
+    }
+
     /// Removes what was staged.
     pub async fn abandon(self) -> Result<()> {
         match self.load {
@@ -240,29 +222,12 @@ impl Unit {
     }
 }
 
-/// Opens the load, or opens it again with all that has landed.
-async fn open(
-    cx: &RunCx,
-    plan: &TablePlan,
-    id: &UnitId,
-    forgets: &[String],
-    parts: &BTreeSet<String>,
-) -> Result<Box<dyn TableLoad>> {
-    let load = begin(cx, plan, id, forgets, !parts.is_empty()).await?;
-    for change in load.schema_changes() {
-        cx.observer
-            .log(Level::Info, &plan.schema_id, change.0.clone(), json!({}));
-    }
-    still_there(load.as_ref(), parts)?;
-    Ok(load)
-}
-
 /// What has become of a unit.
 pub struct Settled {
     pub checkpoint: Checkpoint,
     pub outcome: Outcome,
-    /// The loads that put it in place; nobody asks for them any more.
-    pub loads: Vec<String>,
+    /// The load that put it in place; nobody asks for it any more.
+    pub load: String,
     /// Those before it of which no trace is left.
     pub forgotten: Vec<String>,
 }
@@ -284,98 +249,54 @@ pub async fn finish(
     mut checkpoint: Checkpoint,
     through: Position,
 ) -> Result<Settled> {
-    let (mut outcome, mut loads, mut forgotten) = (Outcome::default(), Vec::new(), Vec::new());
     unit.lane = None;
-    if let Some(before) = unit.truncated.take() {
-        let id = unit.id.with(Purpose::Truncate);
-        loads.push(id.to_string());
-        let emptied = put(&cx, &plan, &id, (None, &EMPTY), &mut checkpoint, before).await?;
-        add(&mut outcome, &emptied);
-    }
-    if !unit.parts.is_empty() {
-        loads.push(unit.id.to_string());
-        forgotten = unit.forgets;
-        let staged = (unit.load, &unit.parts);
-        let changed = put(
-            &cx,
-            &plan,
-            &unit.id,
-            staged,
-            &mut checkpoint,
-            through.clone(),
-        )
-        .await?;
-        add(&mut outcome, &changed);
-    }
-    checkpoint.stream = Some(through);
-    checkpoint.progress = Some(announced(&unit.id.next()));
-    cx.ledger.save(&plan.schema_id, &checkpoint).await?;
-    failpoint::reach("unit.settled");
-    Ok(Settled {
-        checkpoint,
-        outcome,
-        loads,
-        forgotten,
-    })
-}
-
-async fn put(
-    cx: &RunCx,
-    plan: &TablePlan,
-    id: &UnitId,
-    (mut load, parts): (Option<Box<dyn TableLoad>>, &BTreeSet<String>),
-    checkpoint: &mut Checkpoint,
-    through: Position,
-) -> Result<Outcome> {
     // Invariant 2: the ledger knows what this load means, and that no other worker has
     // taken over, before the table changes hands.
     checkpoint.progress = Some(Progress {
         stream: Some(through.clone()),
-        ..announced(id)
+        ..announced(&unit.id)
     });
-    cx.ledger.save(&plan.schema_id, checkpoint).await?;
+    cx.ledger.save(&plan.schema_id, &checkpoint).await?;
     failpoint::reach("unit.known");
     let mut attempt = 0;
     let outcome = loop {
         attempt += 1;
         if attempt > 1 {
             // Whoever took over has withdrawn it: nothing is to be staged under its id again.
-            cx.ledger.save(&plan.schema_id, checkpoint).await?;
+            cx.ledger.save(&plan.schema_id, &checkpoint).await?;
         }
-        match try_put(cx, plan, id, load.take(), parts).await {
+        match try_put(&cx, &plan, &mut unit).await {
             Ok(outcome) => break outcome,
-            Err(error) => pause(cx, plan, attempt, error).await?,
+            Err(error) => pause(&cx, &plan, attempt, error).await?,
         }
     };
     failpoint::reach("unit.put");
-    // Invariant 1: durable now. Whoever calls writes it down.
+    // Invariant 1: durable now.
+    let id = unit.id.to_string();
     checkpoint.stream = Some(through);
-    checkpoint.finished_load = Some(id.to_string());
-    if id.purpose == Purpose::Truncate {
-        checkpoint.progress = Some(announced(&id.with(Purpose::Changes)));
-        cx.ledger.save(&plan.schema_id, checkpoint).await?;
-        failpoint::reach("unit.emptied");
-    }
-    Ok(outcome)
+    checkpoint.finished_load = Some(id.clone());
+    checkpoint.progress = Some(announced(&unit.id.next()));
+    cx.ledger.save(&plan.schema_id, &checkpoint).await?;
+    failpoint::reach("unit.settled");
+    Ok(Settled {
+        checkpoint,
+        outcome,
+        load: id,
+        forgotten: unit.forgets,
+    })
 }
 
-async fn try_put(
-    cx: &RunCx,
-    plan: &TablePlan,
-    id: &UnitId,
-    load: Option<Box<dyn TableLoad>>,
-    parts: &BTreeSet<String>,
-) -> Result<Outcome> {
-    let load = match load {
+async fn try_put(cx: &RunCx, plan: &TablePlan, unit: &mut Unit) -> Result<Outcome> {
+    let load = match unit.load.take() {
         Some(load) => load,
         None => {
-            let load = begin(cx, plan, id, &[], true).await?;
-            still_there(load.as_ref(), parts)?;
+            let load = begin(cx, plan, &unit.id, unit.emptied, &unit.forgets, true).await?;
+            still_there(load.as_ref(), &unit.parts)?;
             load
         }
     };
-    if id.purpose == Purpose::Truncate && !load.finished() {
-        // An empty part, so that there is something to finish with.
+    if unit.parts.is_empty() && !load.finished() {
+        // The table was only emptied: an empty part, so that there is something to finish with.
         load.lane().await?.commit("0000000000").await?;
     }
     load.finish().await
@@ -431,15 +352,8 @@ pub async fn recover(cx: &RunCx, plan: &TablePlan, checkpoint: &mut Checkpoint) 
         checkpoint.finished_load = Some(progress.load_id);
     }
     // While a unit is put in place, the next one is being filled.
-    let mut others = Vec::new();
     if let Some(id) = unit {
-        others.push(id.next());
-        if id.purpose == Purpose::Truncate {
-            others.push(id.with(Purpose::Changes));
-        }
-    }
-    for other in others {
-        load::withdraw(cx, plan, &other.to_string()).await?;
+        load::withdraw(cx, plan, &id.next().to_string()).await?;
     }
     checkpoint.progress = None;
     cx.ledger.save(&plan.schema_id, checkpoint).await
@@ -452,10 +366,9 @@ mod tests {
     #[test]
     fn ids_of_units_can_be_read_back_and_fit() {
         let first = UnitId::first("0199-execution", "public.orders", 0x1f);
-        for id in [first.next().next(), first.with(Purpose::Truncate)] {
-            assert_eq!(UnitId::parse(&id.to_string()), Some(id.clone()));
-            assert!(id.to_string().len() <= 32);
-        }
+        let id = first.next().next();
+        assert_eq!(UnitId::parse(&id.to_string()), Some(id.clone()));
+        assert!(id.to_string().len() <= 32);
         // A scan's load is none of them.
         let scan = format!("{}1f", load_stem("0199-execution", "public.orders"));
         assert_eq!(UnitId::parse(&scan), None);

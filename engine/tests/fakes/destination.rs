@@ -342,7 +342,13 @@ impl Disk {
                 outcome.updated = (before - table.len()) as u64;
                 table.extend(rows.into_iter().map(whole));
             }
-            Write::Changes { .. } => {
+            Write::Changes { complete, .. } => {
+                if complete {
+                    let told: BTreeSet<Option<i64>> = rows.iter().map(|row| row.cells[0]).collect();
+                    let before = table.len();
+                    table.retain(|row| told.contains(&Some(row[0])));
+                    outcome.deleted += (before - table.len()) as u64;
+                }
                 for row in rows {
                     change(table, row, &mut outcome);
                 }

@@ -107,8 +107,8 @@ impl FileLoad {
     }
 
     async fn plan(&self, before: Option<&Manifest>) -> Result<Plan> {
-        if let Write::Changes { deletes } = self.load.write {
-            return self.plan_changes(before, deletes).await;
+        if let Write::Changes { complete, deletes } = self.load.write {
+            return self.plan_changes(before, complete, deletes).await;
         }
         let receipts = receipts(&self.target).await?;
         let staged: Vec<PartFile> = receipts
@@ -159,8 +159,13 @@ impl FileLoad {
     }
 
     /// Merges the parts in the order of their ids, as many at once as have no key in
-    /// common.
-    async fn plan_changes(&self, before: Option<&Manifest>, deletes: Deletes) -> Result<Plan> {
+    /// common. The first ones see to the rows that are gone: none has that comes after.
+    async fn plan_changes(
+        &self,
+        before: Option<&Manifest>,
+        mut complete: bool,
+        deletes: Deletes,
+    ) -> Result<Plan> {
         let retains = self.load.disposition == Disposition::Retain;
         let old = before.filter(|_| retains);
         let original: Vec<PartFile> = old.map(|m| m.files.clone()).unwrap_or_default();
@@ -176,16 +181,20 @@ impl FileLoad {
             place: self.target.shown(),
             ..Outcome::default()
         };
-        while !parts.is_empty() {
+        while complete || !parts.is_empty() {
             let cancelled = Arc::new(AtomicBool::new(false));
             let _guard = CancelOnDrop(cancelled.clone());
             let mut merge = Merge {
                 changes: true,
-                ..self.merge_of(Vec::new(), old.clone(), false, deletes, cancelled)
+                ..self.merge_of(Vec::new(), old.clone(), complete, deletes, cancelled)
             };
+            complete = false;
             let (rest, merged) = blocking(move || {
                 let rest = parts.split_off(merge.first_apart(&parts)?);
                 merge.staged = parts.into_iter().flatten().collect();
+                if merge.complete {
+                    merge.spared = rest.iter().flatten().cloned().collect();
+                }
                 Ok((rest, merge.run()?))
             })
             .await?;
@@ -247,6 +256,7 @@ impl FileLoad {
                 .map(|column| column.name.clone())
                 .collect(),
             complete,
+            spared: Vec::new(),
             changes: false,
             deletes,
             record_timestamps: self.load.record_timestamps,

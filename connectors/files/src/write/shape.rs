@@ -14,12 +14,13 @@ use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use arrow_select::{filter::filter_record_batch, nullif::nullif};
 use tideway_core::{
     Batch, Column, Error, LogicalType, Note, Ops, Result,
-    destination::{
-        CREATED_AT, DELETED_AT, Deletes, Disposition, Load, SchemaChange, UPDATED_AT, Write,
-    },
+    destination::{CREATED_AT, DELETED_AT, Disposition, Load, SchemaChange, UPDATED_AT, Write},
     operations::Operations,
     schema::arrow_schema,
-    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
+    types::{
+        DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY,
+        decimal_nans,
+    },
 };
 
 use super::merge::{KEPT, OP, change_columns};
@@ -63,22 +64,9 @@ pub fn evolve(existing: Option<&Manifest>, load: &Load) -> (Vec<Column>, Vec<Sch
             }
         }
     }
-    let soft = matches!(
-        load.write,
-        Write::Merge {
-            deletes: Deletes::Soft,
-            ..
-        } | Write::Changes {
-            deletes: Deletes::Soft
-        }
-    );
-    let system = [
-        (DELETED_AT, soft),
-        (CREATED_AT, load.record_timestamps),
-        (UPDATED_AT, load.record_timestamps),
-    ];
-    for (name, wanted) in system {
-        if wanted || before.iter().any(|column| column.name == name) {
+    let system = load.system_columns();
+    for name in SYSTEM {
+        if system.contains(&name) || before.iter().any(|column| column.name == name) {
             columns.push(Column::new(name, LogicalType::TimestampTz));
         }
     }
@@ -158,7 +146,7 @@ impl Shaper {
                     let array = rows.columns().get(*index).ok_or_else(|| {
                         Error::bug(format!("a batch lacks column {}", column.name))
                     })?;
-                    let finite = without_infinity(array, *logical, &column.name, &mut notes)?;
+                    let finite = finite(array, *logical, &column.name, &mut notes)?;
                     let settled = match logical {
                         LogicalType::Json if self.one_line => {
                             on_lines(&finite, &column.name, &mut notes)
@@ -252,14 +240,14 @@ fn bug(error: ArrowError) -> Error {
     Error::bug(format!("shaping rows for a file: {error}"))
 }
 
-/// No format has infinite dates: they become null, and that is told.
-fn without_infinity(
+/// No format has infinite dates or decimals that are NaN: they become null, and that is told.
+fn finite(
     array: &ArrayRef,
     logical: LogicalType,
     column: &str,
     notes: &mut Vec<Note>,
 ) -> Result<ArrayRef> {
-    let infinite: BooleanArray = match logical {
+    let lost: BooleanArray = match logical {
         LogicalType::Date => {
             let days = array.as_primitive_opt::<Date32Type>();
             let days = days.ok_or_else(|| Error::bug(format!("{column} is no array of dates")))?;
@@ -286,17 +274,25 @@ fn without_infinity(
                 .map(|time| Some(time.is_some_and(is)))
                 .collect()
         }
+        LogicalType::Decimal { .. } => match decimal_nans(array) {
+            Some(nans) => nans,
+            None => return Ok(array.clone()),
+        },
         _ => return Ok(array.clone()),
     };
-    let rows = infinite.true_count() as u64;
+    let rows = lost.true_count() as u64;
     if rows > 0 {
+        let what = match logical {
+            LogicalType::Decimal { .. } => "NaN stored as null",
+            _ => "infinity stored as null",
+        };
         notes.push(Note {
             column: column.to_owned(),
-            what: "infinity stored as null".to_owned(),
+            what: what.to_owned(),
             rows,
         });
     }
-    nullif(array, &infinite).map_err(bug)
+    nullif(array, &lost).map_err(bug)
 }
 
 /// JSON documents as they go into a file of lines.

@@ -2,7 +2,7 @@
 
 use tideway_core::{
     Column, Error, LogicalType, Result,
-    destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
+    destination::{Load, Write},
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -91,27 +91,6 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.database, self.name)
     }
-}
-
-/// The system columns that the load keeps, in order.
-pub fn system_columns(load: &Load) -> Vec<&'static str> {
-    let soft = matches!(
-        load.write,
-        Write::Merge {
-            deletes: Deletes::Soft,
-            ..
-        } | Write::Changes {
-            deletes: Deletes::Soft
-        }
-    );
-    let mut names = Vec::new();
-    if soft {
-        names.push(DELETED_AT);
-    }
-    if load.record_timestamps {
-        names.extend([CREATED_AT, UPDATED_AT]);
-    }
-    names
 }
 
 /// Whether a table that the load makes has its primary key from the beginning. In a staging
@@ -261,7 +240,7 @@ pub async fn create_stage(session: &mut Session, load: &Load, stage: &Place) -> 
 
 /// Makes a table with all that the target is to have, empty.
 pub async fn create_target(session: &mut Session, load: &Load, place: &Place) -> Result<()> {
-    let columns = layout(load, &session.server, &system_columns(load));
+    let columns = layout(load, &session.server, &load.system_columns());
     create(session, load, place, &columns).await
 }
 

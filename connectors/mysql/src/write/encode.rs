@@ -8,7 +8,10 @@ use arrow_array::{
     FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
     RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt64Array,
 };
-use tideway_core::{Column, Error, LogicalType, Note, Result};
+use tideway_core::{
+    Column, Error, LogicalType, Note, Result,
+    types::{DECIMAL_NAN, WIDE_DECIMAL_NAN},
+};
 
 mod change;
 
@@ -183,26 +186,33 @@ impl<'a> Cells<'a> {
             Values::Float32(values) => {
                 let value = f64::from(values.value(row));
                 if !float(value, out) {
-                    self.not_finite += 1;
-                    null(style, out);
+                    self.not_finite(style, out);
                 }
             }
             Values::Float64(values) => {
                 if !float(values.value(row), out) {
-                    self.not_finite += 1;
-                    null(style, out);
+                    self.not_finite(style, out);
                 }
             }
-            Values::Decimal128(values, scale) => decimal(values.value(row), *scale, out),
+            Values::Decimal128(values, scale) => match values.value(row) {
+                DECIMAL_NAN => self.not_finite(style, out),
+                value => decimal(value, *scale, out),
+            },
             Values::WideDecimal(array) => {
-                let text = match array.as_any().downcast_ref::<Decimal256Array>() {
-                    Some(values) => values.value_as_string(row),
-                    None => match array.as_any().downcast_ref::<Decimal128Array>() {
-                        Some(values) => values.value_as_string(row),
-                        None => return Err(Error::bug("a decimal of another kind")),
-                    },
-                };
-                quoted(text.as_bytes(), style, out);
+                let text =
+                    match array.as_any().downcast_ref::<Decimal256Array>() {
+                        Some(values) => (values.value(row) != WIDE_DECIMAL_NAN)
+                            .then(|| values.value_as_string(row)),
+                        None => match array.as_any().downcast_ref::<Decimal128Array>() {
+                            Some(values) => (values.value(row) != DECIMAL_NAN)
+                                .then(|| values.value_as_string(row)),
+                            None => return Err(Error::bug("a decimal of another kind")),
+                        },
+                    };
+                match text {
+                    Some(text) => quoted(text.as_bytes(), style, out),
+                    None => self.not_finite(style, out),
+                }
             }
             Values::Text(values) => quoted(values.value(row).as_bytes(), style, out),
             Values::Json(values) => {
@@ -271,6 +281,11 @@ impl<'a> Cells<'a> {
             }
         }
         Ok(())
+    }
+
+    fn not_finite(&mut self, style: Style, out: &mut Vec<u8>) {
+        self.not_finite += 1;
+        null(style, out);
     }
 
     fn notes(&self) -> impl Iterator<Item = Note> {

@@ -8,7 +8,7 @@ use tideway_core::{
 };
 
 use super::{
-    ddl::{Place, declaration, length_of, system_columns, type_sql},
+    ddl::{Place, declaration, length_of, type_sql},
     lock,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub fn evolution(target: &Described, load: &Load, server: &ServerInfo) -> Result
             Some(found) => fit(&mut evolution, target, found, column, load, server)?,
         }
     }
-    for name in system_columns(load) {
+    for name in load.system_columns() {
         if target.column(name).is_none() {
             evolution.push(
                 format!("ADD COLUMN {} {}", ident(name), stamp_sql(server)),
@@ -167,7 +167,7 @@ pub fn replacement(target: &Described, load: &Load) -> Vec<SchemaChange> {
             Some(_) => {}
         }
     }
-    let system = system_columns(load).into_iter();
+    let system = load.system_columns().into_iter();
     let missing = system.filter(|name| target.column(name).is_none());
     changes.extend(missing.map(|name| format!("column {name} added")));
     changes.into_iter().map(SchemaChange).collect()

@@ -14,9 +14,7 @@ use tideway_core::{
 };
 
 use super::{
-    ddl::{
-        Place, create_target, drop_tables, has_changes, idents, is_keyed, system_columns, token_of,
-    },
+    ddl::{Place, create_target, drop_tables, has_changes, idents, is_keyed, token_of},
     evolve,
     history::History,
     lane::BEGIN,
@@ -167,7 +165,7 @@ async fn take_place(
     let now = now(session).await?;
     let mut additions = Vec::new();
     let mut defaults = Vec::new();
-    for name in system_columns(load) {
+    for name in load.system_columns() {
         if staged.column(name).is_some() {
             continue;
         }
@@ -236,7 +234,7 @@ async fn make_anew(
 
 /// Columns of the target that neither the load nor the staging table has.
 fn kept_columns(staged: &Described, load: &Load, target: &Described) -> Vec<String> {
-    let system = system_columns(load);
+    let system = load.system_columns();
     let kept = target.columns.iter().filter(|column| {
         staged.column(&column.name).is_none()
             && !system.contains(&column.name.as_str())

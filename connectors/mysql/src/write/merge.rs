@@ -119,9 +119,9 @@ impl<'a> Moving<'a> {
             // TRUNCATE would show everybody an empty table.
             session.run(&format!("DELETE FROM {}", self.table)).await?;
         }
-        let (complete, deletes) = match load.write {
-            Write::Merge { complete, deletes } => (complete, deletes),
-            Write::Changes { deletes } => {
+        match load.write {
+            Write::Merge { .. } => {}
+            Write::Changes { deletes, .. } => {
                 return self.apply_staged(session, staged, deletes).await;
             }
             Write::Append | Write::Replace => {
@@ -131,17 +131,14 @@ impl<'a> Moving<'a> {
                     ..Outcome::default()
                 });
             }
-        };
+        }
         let updated = match self.update() {
             Some(sql) => session.run(&sql).await?.rows,
             None => 0,
         };
         let absent = format!("{} WHERE {}", self.met(), self.not_met());
         let inserted = session.run(&self.insert(&absent)).await?.rows;
-        let deleted = match complete.then_some(deletes) {
-            None => 0,
-            Some(deletes) => session.run(&self.delete(deletes)).await?.rows,
-        };
+        let deleted = self.delete_vanished(session).await?;
         Ok(Outcome {
             inserted,
             updated,
@@ -229,7 +226,14 @@ impl<'a> Moving<'a> {
         format!("{} IS NULL", self.key_of("t"))
     }
 
-    /// Handles the rows whose keys the source has no more.
+    /// Handles the rows whose keys the source has no more, if the load tells of all of them.
+    async fn delete_vanished(&self, session: &mut Session) -> Result<u64> {
+        match self.load.vanished() {
+            Some(deletes) => Ok(session.run(&self.delete(deletes)).await?.rows),
+            None => Ok(0),
+        }
+    }
+
     fn delete(&self, deletes: Deletes) -> String {
         let join =
             |table: &str| format!("LEFT JOIN {} AS s ON {}", self.stage, self.same_key(table));

@@ -30,7 +30,6 @@ const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Policies for what the Arrow type cannot hold, in the words of their notes.
-const NOT_FINITE: &str = "NaN stored as null";
 const OUT_OF_RANGE: &str = "time beyond the year 294,246 stored as null";
 const BAD_TEXT: &str = "bytes that are not UTF-8 replaced by �";
 
@@ -40,7 +39,6 @@ pub struct ColumnDecoder {
     nullable: bool,
     values: Values,
     nulls: NullBufferBuilder,
-    not_finite: u64,
     out_of_range: u64,
 }
 
@@ -87,7 +85,6 @@ struct Strings {
 enum Refusal {
     /// Its bytes are not those of the column's type.
     Malformed,
-    NotFinite,
     OutOfRange,
     /// The column's values of one batch are more than an Arrow array holds.
     TooMuch,
@@ -100,7 +97,6 @@ impl ColumnDecoder {
             nullable,
             values: Values::of(wire),
             nulls: NullBufferBuilder::new(0),
-            not_finite: 0,
             out_of_range: 0,
         }
     }
@@ -114,10 +110,6 @@ impl ColumnDecoder {
             Ok(size) => {
                 self.nulls.append_non_null();
                 Ok(size)
-            }
-            Err(Refusal::NotFinite) if self.nullable => {
-                self.not_finite += 1;
-                Ok(self.push_null())
             }
             Err(Refusal::OutOfRange) if self.nullable => {
                 self.out_of_range += 1;
@@ -156,10 +148,6 @@ impl ColumnDecoder {
             Refusal::Malformed => Error::data(format!(
                 "column {name}: the server sent bytes that are no value of its type"
             )),
-            Refusal::NotFinite => Error::data(format!(
-                "column {name} holds NaN, and may not be stored as null"
-            ))
-            .hint("replace NaN at the source, or leave the field out"),
             Refusal::OutOfRange => Error::data(format!(
                 "column {name} holds a time beyond the year 294,246, and may not be stored as null"
             ))
@@ -180,7 +168,6 @@ impl ColumnDecoder {
             .finish(nulls)
             .map_err(|error| Error::bug(format!("column {}: {error}", self.name)))?;
         let counts = [
-            (NOT_FINITE, std::mem::take(&mut self.not_finite)),
             (OUT_OF_RANGE, std::mem::take(&mut self.out_of_range)),
             (BAD_TEXT, bad_texts),
         ];
@@ -440,12 +427,9 @@ impl Strings {
 }
 
 impl From<Misfit> for Refusal {
-    fn from(misfit: Misfit) -> Self {
-        match misfit {
-            Misfit::NotFinite => Refusal::NotFinite,
-            // The server keeps to the column's precision.
-            Misfit::TooLarge => Refusal::Malformed,
-        }
+    /// The server keeps to the column's precision.
+    fn from(_: Misfit) -> Self {
+        Refusal::Malformed
     }
 }
 

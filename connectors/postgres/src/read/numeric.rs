@@ -1,6 +1,7 @@
 //! The server's numeric: groups of four decimal digits, a weight, a sign, a scale.
 
 use arrow_buffer::i256;
+use tideway_core::types::{DECIMAL_NAN, WIDE_DECIMAL_NAN};
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;
@@ -21,12 +22,9 @@ pub struct Numeric<'a> {
     shown_scale: u16,
 }
 
-/// Why a numeric is not a decimal of the wanted size.
+/// A numeric is no decimal of the wanted size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misfit {
-    NotFinite,
-    TooLarge,
-}
+pub struct Misfit;
 
 impl<'a> Numeric<'a> {
     /// `None` where the bytes are not a numeric.
@@ -59,34 +57,35 @@ impl<'a> Numeric<'a> {
         matches!(self.sign, 0 | NEGATIVE)
     }
 
-    /// The value times ten to the `scale`, exactly.
+    /// The value times ten to the `scale`, exactly; NaN by its own value.
     pub fn to_i128(self, precision: u8, scale: i8) -> Result<i128, Misfit> {
+        if self.sign == NAN {
+            return Ok(DECIMAL_NAN);
+        }
         let scaled = self.scaled(scale)?;
         let units = match scaled.fits_128_bits() {
-            true => i128::try_from(scaled.units_128()).map_err(|_| Misfit::TooLarge)?,
-            false => scaled
-                .units_256()
-                .and_then(i256::to_i128)
-                .ok_or(Misfit::TooLarge)?,
+            true => i128::try_from(scaled.units_128()).map_err(|_| Misfit)?,
+            false => scaled.units_256().and_then(i256::to_i128).ok_or(Misfit)?,
         };
         let limit = 10_i128
             .checked_pow(u32::from(precision))
             .unwrap_or(i128::MAX);
         if units >= limit {
-            return Err(Misfit::TooLarge);
+            return Err(Misfit);
         }
         Ok(if self.sign == NEGATIVE { -units } else { units })
     }
 
     /// As [`Numeric::to_i128`], for up to 76 digits.
     pub fn to_i256(self, precision: u8, scale: i8) -> Result<i256, Misfit> {
-        let units = self.scaled(scale)?.units_256().ok_or(Misfit::TooLarge)?;
+        if self.sign == NAN {
+            return Ok(WIDE_DECIMAL_NAN);
+        }
+        let units = self.scaled(scale)?.units_256().ok_or(Misfit)?;
         let ten = i256::from_i128(10);
-        let limit = ten
-            .checked_pow(u32::from(precision))
-            .ok_or(Misfit::TooLarge)?;
+        let limit = ten.checked_pow(u32::from(precision)).ok_or(Misfit)?;
         if units >= limit {
-            return Err(Misfit::TooLarge);
+            return Err(Misfit);
         }
         Ok(if self.sign == NEGATIVE {
             units.wrapping_neg()
@@ -98,7 +97,8 @@ impl<'a> Numeric<'a> {
     /// Splits the groups so that multiplying and adding gives whole units of the scale.
     fn scaled(&self, scale: i8) -> Result<Scaled<'a>, Misfit> {
         if !self.finite() {
-            return Err(Misfit::NotFinite);
+            // An infinity: a column of this kind holds none.
+            return Err(Misfit);
         }
         let trailing_zeros = self.groups().rev().take_while(|group| *group == 0).count();
         let count = self.groups().len() - trailing_zeros;
@@ -127,10 +127,10 @@ impl<'a> Numeric<'a> {
             -1 => 10,
             -2 => 100,
             -3 => 1000,
-            _ => return Err(Misfit::TooLarge),
+            _ => return Err(Misfit),
         };
         if last % cut != 0 {
-            return Err(Misfit::TooLarge);
+            return Err(Misfit);
         }
         Ok(Scaled {
             whole,
@@ -309,14 +309,15 @@ mod tests {
         let wide = bytes(&[9999; 19], 18, 0, 0);
         let expected = i256::from_i128(10).checked_pow(76).unwrap() - i256::ONE;
         assert_eq!(Numeric::parse(&wide).unwrap().to_i256(76, 0), Ok(expected));
-        assert_eq!(
-            Numeric::parse(&wide).unwrap().to_i256(75, 0),
-            Err(Misfit::TooLarge)
-        );
+        assert_eq!(Numeric::parse(&wide).unwrap().to_i256(75, 0), Err(Misfit));
         let nan = bytes(&[], 0, NAN, 0);
         assert_eq!(
             Numeric::parse(&nan).unwrap().to_i128(10, 2),
-            Err(Misfit::NotFinite)
+            Ok(DECIMAL_NAN)
+        );
+        assert_eq!(
+            Numeric::parse(&nan).unwrap().to_i256(50, 2),
+            Ok(WIDE_DECIMAL_NAN)
         );
     }
 
@@ -324,14 +325,8 @@ mod tests {
     fn what_the_scale_cannot_hold_is_not_rounded() {
         let cents = bytes(&[1, 2345], 0, 0, 4);
         assert_eq!(Numeric::parse(&cents).unwrap().to_i128(10, 4), Ok(12345));
-        assert_eq!(
-            Numeric::parse(&cents).unwrap().to_i128(10, 3),
-            Err(Misfit::TooLarge)
-        );
-        assert_eq!(
-            Numeric::parse(&cents).unwrap().to_i128(4, 4),
-            Err(Misfit::TooLarge)
-        );
+        assert_eq!(Numeric::parse(&cents).unwrap().to_i128(10, 3), Err(Misfit));
+        assert_eq!(Numeric::parse(&cents).unwrap().to_i128(4, 4), Err(Misfit));
     }
 
     proptest! {

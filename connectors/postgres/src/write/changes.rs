@@ -18,7 +18,7 @@ use super::{
     Begun,
     ddl::{
         self, Described, Place, cell, declaration, describe, describe_by, describing, idents, list,
-        stage_sql, system_columns,
+        stage_sql,
     },
     evolve,
     finish::{drop_target, ensure_shape},
@@ -192,7 +192,10 @@ pub async fn finish(
     let staged = moving
         .staged_parts(&transaction, tokens.len() > 1, ranged)
         .await?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        deleted: moving.delete_vanished(&transaction).await?,
+        ..Outcome::default()
+    };
     for part in in_order(place, tokens, staged)? {
         let done = moving.apply(&transaction, &part, deletes).await?;
         outcome.inserted += done.inserted;
@@ -302,7 +305,7 @@ async fn ready(
 
 async fn create(transaction: &Transaction<'_>, load: &Load, place: &Place) -> Result<()> {
     let data = load.target.columns.iter().map(declaration);
-    let system = system_columns(load);
+    let system = load.system_columns();
     let system = system
         .iter()
         .map(|name| format!("{} timestamptz", crate::sql::ident(name)));

@@ -12,7 +12,10 @@ use bytes::{BufMut, BytesMut};
 use tideway_core::{
     Column, Error, LogicalType, Note, Result,
     operations::Operations,
-    types::{DATE_INFINITY, DATE_MINUS_INFINITY, TIMESTAMP_INFINITY, TIMESTAMP_MINUS_INFINITY},
+    types::{
+        DATE_INFINITY, DATE_MINUS_INFINITY, DECIMAL_NAN, TIMESTAMP_INFINITY,
+        TIMESTAMP_MINUS_INFINITY, WIDE_DECIMAL_NAN,
+    },
 };
 
 use super::{
@@ -367,10 +370,10 @@ impl Values<'_> {
             Values::UInt64(values) => {
                 numeric::put_scaled(out, false, u128::from(values[row]), Scale::NONE);
             }
-            Values::Decimal(values, scale) => {
-                let value = values[row];
-                numeric::put_scaled(out, value < 0, value.unsigned_abs(), *scale);
-            }
+            Values::Decimal(values, scale) => match values[row] {
+                DECIMAL_NAN => numeric::put_nan(out),
+                value => numeric::put_scaled(out, value < 0, value.unsigned_abs(), *scale),
+            },
             Values::WideDecimal(array, scale) => return put_wide(out, array, row, *scale),
             Values::Numeric(array) => return numeric::put_text(out, array.value(row)),
             Values::Text(array) => return put_bytes(out, array.value(row).as_bytes()),
@@ -426,11 +429,19 @@ fn put_json(out: &mut BytesMut, document: &str) -> Result<Fit, Malformed> {
 
 fn put_wide(out: &mut BytesMut, array: &ArrayRef, row: usize, scale: i8) -> Result<Fit, Malformed> {
     let digits = match array.as_any().downcast_ref::<Decimal256Array>() {
-        Some(wide) => wide.value(row).to_string(),
+        Some(wide) => Some(wide.value(row))
+            .filter(|value| *value != WIDE_DECIMAL_NAN)
+            .map(|value| value.to_string()),
         None => match array.as_any().downcast_ref::<Decimal128Array>() {
-            Some(narrow) => narrow.value(row).to_string(),
+            Some(narrow) => Some(narrow.value(row))
+                .filter(|value| *value != DECIMAL_NAN)
+                .map(|value| value.to_string()),
             None => return Err(Malformed),
         },
+    };
+    let Some(digits) = digits else {
+        numeric::put_nan(out);
+        return Ok(Fit::Whole);
     };
     let (negative, digits) = match digits.strip_prefix('-') {
         Some(rest) => (true, rest),

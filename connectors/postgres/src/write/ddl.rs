@@ -3,7 +3,7 @@
 use futures::future::try_join;
 use tideway_core::{
     Column, Error, LogicalType, Result,
-    destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
+    destination::{Load, Write},
 };
 use tokio_postgres::{GenericClient, Row, ToStatement, Transaction, error::SqlState, types::ToSql};
 
@@ -224,27 +224,6 @@ impl Described {
     pub fn column(&self, name: &str) -> Option<&DescribedColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
-}
-
-/// The system columns that the load keeps, in order.
-pub fn system_columns(load: &Load) -> Vec<&'static str> {
-    let soft = matches!(
-        load.write,
-        Write::Merge {
-            deletes: Deletes::Soft,
-            ..
-        } | Write::Changes {
-            deletes: Deletes::Soft
-        }
-    );
-    let mut names = Vec::new();
-    if soft {
-        names.push(DELETED_AT);
-    }
-    if load.record_timestamps {
-        names.extend([CREATED_AT, UPDATED_AT]);
-    }
-    names
 }
 
 /// The columns by which rows are told apart. Appended rows may repeat a key: each is one

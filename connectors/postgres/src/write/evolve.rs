@@ -9,10 +9,7 @@ use tokio_postgres::{GenericClient, Transaction};
 use crate::{connect::explain, sql::ident, types};
 
 use super::{
-    ddl::{
-        Described, DescribedColumn, Fills, OWN_PREFIX, Place, cell, declaration, idents,
-        system_columns,
-    },
+    ddl::{Described, DescribedColumn, Fills, OWN_PREFIX, Place, cell, declaration, idents},
     lock,
 };
 
@@ -54,7 +51,7 @@ pub fn evolution(target: &Described, load: &Load) -> Result<Evolution> {
             Some(found) => fit(&mut evolution, found, column, load)?,
         }
     }
-    for name in system_columns(load) {
+    for name in load.system_columns() {
         if target.column(name).is_none() {
             evolution.push(
                 format!("ADD COLUMN IF NOT EXISTS {} timestamptz", ident(name)),
@@ -139,7 +136,7 @@ pub fn replacement(target: &Described, load: &Load) -> Vec<SchemaChange> {
             Some(_) => {}
         }
     }
-    let system = system_columns(load).into_iter();
+    let system = load.system_columns().into_iter();
     let missing = system.filter(|name| target.column(name).is_none());
     changes.extend(missing.map(|name| format!("column {name} added")));
     changes.into_iter().map(SchemaChange).collect()

@@ -17,9 +17,7 @@ use crate::{
 
 use super::{
     changes,
-    ddl::{
-        self, Described, Fills, OWN_PREFIX, Place, describe, idents, is_taken, list, system_columns,
-    },
+    ddl::{self, Described, Fills, OWN_PREFIX, Place, describe, idents, is_taken, list},
     evolve, history,
     ledger::Ledger,
     lock,
@@ -45,7 +43,7 @@ pub async fn finish(
     in_place: bool,
 ) -> Result<Outcome> {
     let attempt = match load.write {
-        Write::Changes { deletes } => {
+        Write::Changes { deletes, .. } => {
             changes::finish(session, load, place, deletes, in_place).await
         }
         _ => attempt(session, load, place, in_place).await,
@@ -187,7 +185,7 @@ async fn take_place(
             additions = kept_columns(load, target);
         }
     }
-    let system = system_columns(load);
+    let system = load.system_columns();
     // A default that is the same for all rows is stored once, not in every row.
     additions.extend(system.iter().map(|name| {
         let default = if is_stamp(name) { " DEFAULT now()" } else { "" };
@@ -232,7 +230,7 @@ pub async fn drop_target(transaction: &mut Transaction<'_>, place: &Place) -> Re
 }
 
 fn kept_columns(load: &Load, target: &Described) -> Vec<String> {
-    let system = system_columns(load);
+    let system = load.system_columns();
     let is_new = |name: &str| {
         let mut columns = load.target.columns.iter();
         !columns.any(|column| column.name == name) && !system.contains(&name)

@@ -122,7 +122,7 @@ impl<'a> Moving<'a> {
         if load.write == Write::Replace || load.disposition == Disposition::Truncate {
             self.empty(transaction).await?;
         }
-        let Write::Merge { complete, deletes } = load.write else {
+        let Write::Merge { .. } = load.write else {
             return Ok(Outcome {
                 inserted: execute(transaction, &self.insert("")).await?,
                 ..Outcome::default()
@@ -134,10 +134,7 @@ impl<'a> Moving<'a> {
         };
         let absent = format!("WHERE NOT EXISTS ({})", self.matches(&self.table, "t"));
         let inserted = execute(transaction, &self.insert(&absent)).await?;
-        let deleted = match complete.then_some(deletes) {
-            None => 0,
-            Some(deletes) => execute(transaction, &self.delete(deletes)).await?,
-        };
+        let deleted = self.delete_vanished(transaction).await?;
         Ok(Outcome {
             inserted,
             updated,
@@ -231,6 +228,14 @@ impl<'a> Moving<'a> {
     }
 
     /// Handles the rows whose keys the source has no more.
+    /// Handles the rows whose keys the source has no more, if the load tells of all of them.
+    pub async fn delete_vanished(&self, transaction: &Transaction<'_>) -> Result<u64> {
+        match self.load.vanished() {
+            Some(deletes) => execute(transaction, &self.delete(deletes)).await,
+            None => Ok(0),
+        }
+    }
+
     fn delete(&self, deletes: Deletes) -> String {
         let gone = format!("NOT EXISTS ({})", self.matches(&self.stage, "s"));
         match deletes {

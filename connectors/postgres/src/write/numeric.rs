@@ -100,6 +100,10 @@ pub fn put_scaled(out: &mut BytesMut, negative: bool, magnitude: u128, scale: Sc
     }
 }
 
+pub fn put_nan(out: &mut BytesMut) {
+    put_header(out, 0, 0, NAN, 0);
+}
+
 /// Puts a number given as text: `-12.50`, `1e-9`, `NaN`, `Infinity`. Every digit is
 /// kept, trailing zeros behind the point included.
 pub fn put_text(out: &mut BytesMut, text: &str) -> Result<Fit, Malformed> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, builder::*};
 use rusqlite::types::ValueRef;
-use tideway_core::{Column, Error, LogicalType, Table};
+use tideway_core::{
+    Column, Error, LogicalType, Table,
+    types::{DECIMAL_NAN, WIDE_DECIMAL_NAN},
+};
 
 use crate::value;
 
@@ -148,8 +151,11 @@ impl Decoder {
             Values::Float32(builder) => fixed!(builder, value::single(value)?),
             Values::Float64(builder) => fixed!(builder, value::float(value)?),
             Values::Decimal128(builder, precision, scale) => {
-                let unscaled = value::decimal(value, *precision, *scale)?;
-                fixed!(builder, unscaled.to_i128()?)
+                let unscaled = match value::decimal(value, *precision, *scale)? {
+                    WIDE_DECIMAL_NAN => DECIMAL_NAN,
+                    unscaled => unscaled.to_i128()?,
+                };
+                fixed!(builder, unscaled)
             }
             Values::Decimal256(builder, precision, scale) => {
                 fixed!(builder, value::decimal(value, *precision, *scale)?)

@@ -6,7 +6,10 @@ use arrow_array::{
     cast::AsArray, types::*,
 };
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use tideway_core::{Error, LogicalType, Note, Result};
+use tideway_core::{
+    Error, LogicalType, Note, Result,
+    types::{DECIMAL_NAN, WIDE_DECIMAL_NAN},
+};
 
 use crate::{
     moment::{self, DAY, Moment},
@@ -210,12 +213,14 @@ fn native<'v>(cells: &Cells<'v>, row: usize, scratch: &'v mut String) -> Option<
         Cells::Text(cells) => return Some(ValueRef::Text(cells.value(row).as_bytes())),
         Cells::Binary(cells) => return Some(ValueRef::Blob(cells.value(row))),
         Cells::UInt64(cells) => scratch.push_str(&cells.value(row).to_string()),
-        Cells::Decimal128(cells, scale) => {
-            number::write(&cells.value(row).to_string(), *scale, scratch);
-        }
-        Cells::Decimal256(cells, scale) => {
-            number::write(&cells.value(row).to_string(), *scale, scratch);
-        }
+        Cells::Decimal128(cells, scale) => match cells.value(row) {
+            DECIMAL_NAN => scratch.push_str(number::NAN),
+            value => number::write(&value.to_string(), *scale, scratch),
+        },
+        Cells::Decimal256(cells, scale) => match cells.value(row) {
+            WIDE_DECIMAL_NAN => scratch.push_str(number::NAN),
+            value => number::write(&value.to_string(), *scale, scratch),
+        },
         Cells::Uuid(cells) => write_uuid(cells.value(row), scratch),
         Cells::Date(cells) => moment::write_date(cells.value(row), scratch),
         Cells::Time(cells) => match cells.value(row) {
@@ -240,9 +245,11 @@ pub fn widened(value: ValueRef<'_>, from: LogicalType, to: LogicalType) -> Optio
     match to {
         LogicalType::Float64 => Some(ToSqlOutput::Owned(Value::Real(value::float(value)?))),
         LogicalType::Decimal { precision, scale } => {
-            let unscaled = value::decimal(value, precision, scale)?;
             let mut digits = String::new();
-            number::write(&unscaled.to_string(), scale, &mut digits);
+            match value::decimal(value, precision, scale)? {
+                WIDE_DECIMAL_NAN => digits.push_str(number::NAN),
+                unscaled => number::write(&unscaled.to_string(), scale, &mut digits),
+            }
             text(digits)
         }
         LogicalType::Numeric => text(value::numeric(value)?.into_owned()),

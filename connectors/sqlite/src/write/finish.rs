@@ -32,7 +32,7 @@ pub fn finish(handle: &Handle, load: &Load, layout: &Layout) -> Result<Outcome> 
         return Err(changed_meanwhile(load));
     }
     let target = existing(handle, load)?;
-    if let Write::Changes { deletes } = load.write {
+    if let Write::Changes { deletes, .. } = load.write {
         let target = changes::ready(handle, load, layout, target)?;
         let moving = Moving::new(handle, load, layout, &target);
         let (outcome, staged) = moving.apply_staged(load, deletes)?;
@@ -135,7 +135,7 @@ fn move_in(
     if load.write == Write::Replace || load.disposition == Disposition::Truncate {
         handle.run(&format!("DELETE FROM {}", moving.table()))?;
     }
-    let Write::Merge { complete, deletes } = load.write else {
+    let Write::Merge { .. } = load.write else {
         return Ok(Outcome {
             inserted: moving.insert("")?,
             ..Outcome::default()
@@ -143,11 +143,7 @@ fn move_in(
     };
     let updated = moving.update()?;
     let inserted = moving.insert(&format!("WHERE {}", moving.no_match("t", moving.table())))?;
-    let deleted = match (complete, deletes) {
-        (false, _) => 0,
-        (true, Deletes::Soft) => moving.mark_deleted()?,
-        (true, Deletes::Hard) => moving.delete()?,
-    };
+    let deleted = moving.delete_vanished(load)?;
     Ok(Outcome {
         inserted,
         updated,
@@ -294,6 +290,15 @@ impl Moving<'_> {
         names
             .map(|name| format!("{} = {}", quoted(name), self.now))
             .collect()
+    }
+
+    /// Handles the rows whose keys the source has no more, if the load tells of all of them.
+    fn delete_vanished(&self, load: &Load) -> Result<u64> {
+        match load.vanished() {
+            None => Ok(0),
+            Some(Deletes::Soft) => self.mark_deleted(),
+            Some(Deletes::Hard) => self.delete(),
+        }
     }
 
     fn mark_deleted(&self) -> Result<u64> {

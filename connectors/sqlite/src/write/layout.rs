@@ -2,7 +2,7 @@
 
 use tideway_core::{
     LogicalType,
-    destination::{CREATED_AT, DELETED_AT, Deletes, Load, UPDATED_AT, Write},
+    destination::{Load, Write},
 };
 
 use crate::{
@@ -62,7 +62,7 @@ impl Layout {
         };
         Layout {
             columns: columns.collect(),
-            system: system_columns(load),
+            system: load.system_columns(),
             required: key.clone(),
             changes: matches!(load.write, Write::Changes { .. }),
             key,
@@ -162,24 +162,4 @@ pub fn system_column(name: &str) -> String {
         quoted(name),
         types::declared(LogicalType::TimestampTz)
     )
-}
-
-fn system_columns(load: &Load) -> Vec<&'static str> {
-    let soft = matches!(
-        load.write,
-        Write::Merge {
-            deletes: Deletes::Soft,
-            ..
-        } | Write::Changes {
-            deletes: Deletes::Soft
-        }
-    );
-    let mut names = Vec::new();
-    if soft {
-        names.push(DELETED_AT);
-    }
-    if load.record_timestamps {
-        names.extend([CREATED_AT, UPDATED_AT]);
-    }
-    names
 }

@@ -16,7 +16,7 @@ use arrow_select::nullif::nullif;
 use tideway_core::{
     Batch, Error, LogicalType, Note, Ops, Result,
     operations::Operations,
-    types::{DATE_MINUS_INFINITY, TIMESTAMP_MINUS_INFINITY},
+    types::{DATE_MINUS_INFINITY, TIMESTAMP_MINUS_INFINITY, decimal_nans},
 };
 
 use super::stage::{Fill, StageColumn};
@@ -110,7 +110,7 @@ fn data(
                 Some((precision, scale)) => DataType::Decimal128(precision as u8, scale as i8),
                 None => DataType::Utf8,
             };
-            cast(column, array, &wanted)?
+            cast(column, &numbers(column, array, notes)?, &wanted)?
         }
         LogicalType::Date => dates(array),
         LogicalType::Timestamp | LogicalType::TimestampTz => timestamps(array),
@@ -133,6 +133,19 @@ fn told(array: &ArrayRef, index: usize, operations: Option<&Operations<'_>>) -> 
         _ => nullif(array, &lacking)
             .map_err(|error| Error::bug(format!("taking values out of changes: {error}"))),
     }
+}
+
+/// DuckDB's decimals are all numbers.
+fn numbers(column: &StageColumn, array: &ArrayRef, notes: &mut Vec<Note>) -> Result<ArrayRef> {
+    let Some(nans) = decimal_nans(array) else {
+        return Ok(array.clone());
+    };
+    notes.push(Note {
+        column: column.name.clone(),
+        what: "NaN stored as null".to_owned(),
+        rows: nans.true_count() as u64,
+    });
+    nullif(array, &nans).map_err(|error| Error::bug(format!("taking NaN out of decimals: {error}")))
 }
 
 fn cast(column: &StageColumn, array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {

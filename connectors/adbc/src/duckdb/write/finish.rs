@@ -102,7 +102,8 @@ pub async fn columns(session: &Session, place: &Place) -> Result<Option<Vec<Desc
 
 /// The staging table has every column that the table is to have.
 fn is_whole(plan: &Plan, staged: &[Described]) -> bool {
-    plan.system_columns()
+    plan.load
+        .system_columns()
         .iter()
         .all(|name| named(staged, name).is_some())
 }
@@ -213,7 +214,7 @@ async fn fill(
             .await?;
     }
     let outcome = match plan.load.write {
-        Write::Changes { deletes } => merge::apply(session, plan, present, deletes).await?,
+        Write::Changes { deletes, .. } => merge::apply(session, plan, present, deletes).await?,
         Write::Merge { .. } if !empties => merge::merge(session, plan, present).await?,
         _ => Outcome {
             inserted: insert(session, plan, present, "").await?,

@@ -5,7 +5,7 @@ mod changes;
 
 use tideway_core::{
     Result,
-    destination::{CREATED_AT, DELETED_AT, Deletes, Outcome, UPDATED_AT, Write},
+    destination::{CREATED_AT, DELETED_AT, Deletes, Outcome, UPDATED_AT},
 };
 
 pub use self::changes::apply;
@@ -42,10 +42,7 @@ pub async fn merge(session: &Session, plan: &Plan, present: &[Described]) -> Res
     session.execute(merging.insert_changed()).await?;
     let fresh = format!(" WHERE s.{ROW} IN (SELECT \"row\" FROM {FRESH})");
     let inserted = insert(session, plan, present, &fresh).await?;
-    let deleted = match merging.delete_vanished() {
-        Some(statement) => session.execute(statement).await?,
-        None => 0,
-    };
+    let deleted = merging.delete_vanished(session, "TRUE").await?;
     for table in [CHANGED, FRESH] {
         session.execute(format!("DROP TABLE {table}")).await?;
     }
@@ -223,28 +220,26 @@ impl<'a> Merging<'a> {
         )
     }
 
-    /// Keys that were not staged, if the staged rows are all that the source holds.
-    fn delete_vanished(&self) -> Option<String> {
+    /// Handles the keys that were not staged, if the staged rows tell of all that the source
+    /// holds. `rows` is the condition on `s` that makes out rows.
+    async fn delete_vanished(&self, session: &Session, rows: &str) -> Result<u64> {
+        let Some(deletes) = self.plan.load.vanished() else {
+            return Ok(0);
+        };
         let gone = format!(
-            "NOT EXISTS (SELECT 1 FROM {} AS s WHERE {})",
+            "NOT EXISTS (SELECT 1 FROM {} AS s WHERE {rows} AND {})",
             self.stage, self.same_key
         );
-        match self.plan.load.write {
-            Write::Merge {
-                complete: true,
-                deletes: Deletes::Hard,
-            } => Some(format!("DELETE FROM {} AS t WHERE {gone}", self.target)),
-            Write::Merge {
-                complete: true,
-                deletes: Deletes::Soft,
-            } => {
+        let statement = match deletes {
+            Deletes::Hard => format!("DELETE FROM {} AS t WHERE {gone}", self.target),
+            Deletes::Soft => {
                 let deleted_at = sql::name(DELETED_AT);
-                Some(format!(
+                format!(
                     "UPDATE {} AS t SET {deleted_at} = now() WHERE t.{deleted_at} IS NULL AND {gone}",
                     self.target
-                ))
+                )
             }
-            _ => None,
-        }
+        };
+        session.execute(statement).await
     }
 }

@@ -18,10 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use tideway_core::{
     Error, Result,
-    destination::{
-        CREATED_AT, DELETED_AT, Deletes, Disposition, Lane, Load, Outcome, ReadBack, SchemaChange,
-        TableLoad, UPDATED_AT, Write,
-    },
+    destination::{Disposition, Lane, Load, Outcome, ReadBack, SchemaChange, TableLoad, Write},
     sums::Sums,
 };
 
@@ -125,28 +122,9 @@ impl Plan {
         self.load.disposition == Disposition::Truncate || self.load.write == Write::Replace
     }
 
-    /// System columns that this load keeps up.
-    fn system_columns(&self) -> Vec<&'static str> {
-        let soft = matches!(
-            self.load.write,
-            Write::Merge {
-                deletes: Deletes::Soft,
-                ..
-            } | Write::Changes {
-                deletes: Deletes::Soft
-            }
-        );
-        let mut names = Vec::new();
-        names.extend(soft.then_some(DELETED_AT));
-        if self.load.record_timestamps {
-            names.extend([CREATED_AT, UPDATED_AT]);
-        }
-        names
-    }
-
     /// Columns of the table that this load neither brings nor keeps up.
     fn extras<'a>(&self, present: &'a [Described]) -> Vec<&'a Described> {
-        let system = self.system_columns();
+        let system = self.load.system_columns();
         present
             .iter()
             .filter(|column| {

@@ -99,7 +99,7 @@ impl Stage {
                 comment: column.comment.clone(),
                 fill: Fill::Null,
             }));
-            columns.extend(plan.system_columns().into_iter().map(|name| {
+            columns.extend(plan.load.system_columns().into_iter().map(|name| {
                 let fill = if name == DELETED_AT {
                     Fill::Null
                 } else {

@@ -31,7 +31,7 @@ pub async fn evolve(
             Some(found) => statements.extend(widening(plan, found, column, changes)),
         }
     }
-    for name in plan.system_columns() {
+    for name in plan.load.system_columns() {
         if named(&present, name).is_none() {
             statements.extend(addition(plan, &system_column(name), &mut Vec::new()));
         }
@@ -180,7 +180,7 @@ fn mark(table: &str, column: &str, present: Option<&str>, stored: &Stored) -> Op
 
 /// Makes an empty table for the load, as `begin` would have wanted it.
 pub async fn create(session: &Session, plan: &Plan) -> Result<()> {
-    let system = plan.system_columns().into_iter().map(system_column);
+    let system = plan.load.system_columns().into_iter().map(system_column);
     let columns: Vec<Column> = plan
         .load
         .target

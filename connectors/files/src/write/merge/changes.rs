@@ -201,9 +201,7 @@ impl Merge {
     /// How many of the files, each with the rows of one part, can be merged at once: no
     /// key comes in two of them, and there are not too many.
     pub fn first_apart(&self, parts: &[Vec<super::Located>]) -> Result<usize> {
-        let is_key = |column: &&Column| self.key.contains(&column.name);
-        let columns: Vec<Column> = self.spec.columns.iter().filter(is_key).cloned().collect();
-        let hashes = Hashes::new(&columns, &self.key, &[])?;
+        let (columns, hashes) = self.key_columns()?;
         let mut seen = super::Keys::default();
         for (at, files) in parts.iter().enumerate() {
             let mut keys = Vec::new();

@@ -12,7 +12,7 @@ use tideway_core::{
 use super::{
     Fates, Merge, Merged, arrow,
     changes::{Masked, Staged},
-    index::{Entry, Fate, Hashes, Index, Share},
+    index::{Entry, Fate, Hashes, Index, Keys, Share},
     write,
 };
 use crate::write::part::PartWriter;
@@ -23,6 +23,8 @@ pub struct Look<'a> {
     pub hashes: &'a Hashes,
     pub share: Share,
     pub changes: &'a Staged,
+    /// Keys of rows that stay, although they were not staged.
+    pub spared: &'a Keys,
     /// Places of the columns that updated rows take over from those they replace.
     pub columns: &'a [usize],
     /// Those of them that only some rows take over.
@@ -121,7 +123,8 @@ impl Look<'_> {
                 continue;
             }
             let Some(entry) = key.and_then(|key| index.get_mut(&key)) else {
-                match (merge.complete, merge.deletes) {
+                let spared = key.is_some_and(|key| self.spared.contains(&key));
+                match (merge.complete && !spared, merge.deletes) {
                     (false, _) => continue,
                     (true, Deletes::Hard) => fates.lose(at),
                     (true, Deletes::Soft) if is_deleted(row) => continue,

@@ -66,8 +66,10 @@ pub struct Merge {
     /// Names of the key, and of all columns that the load brings.
     pub key: Vec<String>,
     pub data: Vec<String>,
-    /// The staged rows are all that there are.
+    /// The staged rows are all that there are, but for those of which the keys are in
+    /// `spared`.
     pub complete: bool,
+    pub spared: Vec<Located>,
     /// The staged rows are changes; no two of them have the same key.
     pub changes: bool,
     pub deletes: Deletes,
@@ -139,8 +141,11 @@ impl Merge {
     /// Does the merge. To be called where blocking is allowed.
     pub fn run(self) -> Result<Merged> {
         let hashes = Hashes::new(&self.spec.columns, &self.key, &self.data)?;
-        let staged: u64 = self.staged.iter().map(|(file, _)| file.rows).sum();
-        let shares = staged.div_ceil(self.most_keys.max(1)).max(1);
+        let rows = |files: &[Located]| files.iter().map(|(file, _)| file.rows).sum::<u64>();
+        let staged = rows(&self.staged);
+        let shares = (staged + rows(&self.spared))
+            .div_ceil(self.most_keys.max(1))
+            .max(1);
         let shares: Vec<Share> = (0..shares)
             .map(|number| Share { number, of: shares })
             .collect();
@@ -178,7 +183,9 @@ impl Merge {
                 continue;
             }
             let columns = self.carried_columns(&changes);
+            let spared = self.keys(&self.spared, share)?;
             let look = Look {
+                spared: &spared,
                 merge: &self,
                 hashes: &hashes,
                 share,
@@ -200,9 +207,7 @@ impl Merge {
 
     /// Whether a key was staged more than once.
     fn has_doubles(&self, shares: &[Share], room: usize) -> Result<bool> {
-        let is_key = |column: &&Column| self.key.contains(&column.name);
-        let columns: Vec<Column> = self.spec.columns.iter().filter(is_key).cloned().collect();
-        let hashes = Hashes::new(&columns, &self.key, &[])?;
+        let (columns, hashes) = self.key_columns()?;
         for share in shares {
             let mut seen = Keys::with_capacity_and_hasher(room, Default::default());
             let mut doubled = false;
@@ -217,6 +222,26 @@ impl Merge {
             }
         }
         Ok(false)
+    }
+
+    /// The keys of the share that are in some files.
+    fn keys(&self, files: &[Located], share: Share) -> Result<Keys> {
+        let (columns, hashes) = self.key_columns()?;
+        let mut found = Keys::default();
+        self.scan(files, &columns, &mut |rows| {
+            let keys = hashes.keys(&rows)?.into_iter().flatten();
+            found.extend(keys.filter(|key| share.has(*key)));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// What it takes to read nothing but keys.
+    fn key_columns(&self) -> Result<(Vec<Column>, Hashes)> {
+        let is_key = |column: &&Column| self.key.contains(&column.name);
+        let columns: Vec<Column> = self.spec.columns.iter().filter(is_key).cloned().collect();
+        let hashes = Hashes::new(&columns, &self.key, &[])?;
+        Ok((columns, hashes))
     }
 
     /// The staged rows by key, the last one of each.

@@ -70,7 +70,10 @@ impl Moving<'_> {
         if found.fold(0, u64::saturating_add) != staged {
             return Err(Error::drift("what was staged was changed by someone"));
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome {
+            deleted: self.delete_vanished(session).await?,
+            ..Outcome::default()
+        };
         for part in &parts {
             self.apply(session, part, deletes, &mut outcome).await?;
         }

@@ -54,7 +54,11 @@ impl Moving<'_> {
             self.handle.run(&format!("DELETE FROM {}", self.table()))?;
         }
         let unique = self.key_is_unique()?;
-        let (mut outcome, mut rows) = (Outcome::default(), 0);
+        let mut outcome = Outcome {
+            deleted: self.delete_vanished(load)?,
+            ..Outcome::default()
+        };
+        let mut rows = 0;
         for part in self.parts()? {
             rows += part.inserts + part.updates + part.deletes;
             self.apply(&part, deletes, unique, &mut outcome)?;

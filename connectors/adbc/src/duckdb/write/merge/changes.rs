@@ -36,7 +36,13 @@ pub async fn apply(
     present: &[Described],
     deletes: Deletes,
 ) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
+    // The rows that end parts have no key, and neither has a key of nulls.
+    let rows = format!("s.{OP} <> {PART_END}");
+    let merging = Merging::new(plan, present);
+    let mut outcome = Outcome {
+        deleted: merging.delete_vanished(session, &rows).await?,
+        ..Outcome::default()
+    };
     for part in parts(session, plan).await? {
         let kept = kept(session, plan, &part).await?;
         let merging = Merging {
