@@ -33,6 +33,12 @@ elif [ "${1:-}" = --verifying ]; then
   TIDEWAY_DUCKDB_LIBRARY="$(scripts/install/duckdb.sh)"
   export TIDEWAY_DUCKDB_LIBRARY
   script=bench/verifying.py
+elif [ "${1:-}" = --decoding ]; then
+  shift
+  cargo build --locked --release --package tideway-postgres --features decoders --example decoding
+  TIDEWAY_DECODING="$CARGO_TARGET_DIR/release/examples/decoding"
+  export TIDEWAY_DECODING
+  script=bench/decoding.py python="$TIDEWAY_BENCH_PYTHON"
 elif [ "${1:-}" = --streaming ]; then
   shift
   script=bench/streaming.py python="$TIDEWAY_BENCH_PYTHON" # which has a driver

@@ -1,5 +1,7 @@
 //! Tables that fail while they follow a change stream.
 
+use std::time::Duration;
+
 use tideway_core::{Error, Kind};
 use tideway_engine::Ledger;
 
@@ -98,4 +100,30 @@ async fn a_destination_that_is_down_does_not_cost_the_position() {
         .fail("a", Error::bug("the table was read again"), 1);
     good(&bench, spec(&bench, "e3", &["a"])).await;
     equal(&bench, &["a"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_when_a_table_fails_is_removed_by_the_next_run() {
+    let mut bench = bench();
+    bench.source.put("a", rows(10));
+    good(&bench, spec(&bench, "e1", &["a"])).await;
+    // The run dies between the staging of a unit and its last step.
+    bench.source.commit(&[("a", put([1, 1, 100]))]);
+    bench.destination.slow = Some(Duration::from_secs(3600));
+    let dying = bench.run(spec(&bench, "e2", &["a"]));
+    tokio::time::timeout(Duration::from_millis(300), dying)
+        .await
+        .unwrap_err();
+    bench.destination.slow = None;
+    assert_eq!(bench.destination.staged(), 1);
+    // The next one cannot reach what was staged, and gives the table up.
+    bench
+        .destination
+        .fail("a", Error::config("the clock is wrong"));
+    assert_eq!(bench.run(spec(&bench, "e3", &["a"])).await.failed(), 1);
+    assert_eq!(bench.ledger.load("a").await.unwrap().stream, None);
+    bench.destination.heal();
+    good(&bench, spec(&bench, "e4", &["a"])).await;
+    equal(&bench, &["a"]);
+    assert_eq!(bench.destination.staged(), 0);
 }

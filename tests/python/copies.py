@@ -11,6 +11,9 @@ import pymysql
 import syncs
 
 
+FORMATS = ["csv", "json", "parquet"]
+
+
 class Copy:
     """A destination of some kind and how to look into it."""
 
@@ -26,8 +29,24 @@ class Copy:
                 return syncs.connect(sdk, "postgresql", self.target.configuration()), {"schema": "copy"}
             case "sqlite" | "duckdb":
                 return syncs.connect(sdk, self.kind, {"path": str(self.file)}), {}
+            case kind if kind in FORMATS:
+                self.file.mkdir(exist_ok=True)
+                return syncs.connect(sdk, "files", {"path": str(self.file)}), {"format": self.kind}
         login = {"hostname": self.url.hostname, "port": self.url.port, "account": self.url.username, "passwd": self.url.password}
         return syncs.connect(sdk, "mysql", login), {"schema": self.name}
+
+    def origin(self, sdk):
+        """The same as a source."""
+        if self.kind not in FORMATS:
+            return self.connect(sdk)[0]
+        listing = {
+            "path": str(self.file),
+            "is_directory_snapshot": True,
+            "directory_glob_pattern": "*",
+            "single_table_file_format": self.kind,
+            "single_table_file_formats": [self.kind],
+        }
+        return syncs.connect(sdk, "files", listing)
 
     def rows(self, sql):
         match self.kind:

@@ -1,17 +1,19 @@
-"""Every value of tests/corpus goes from its system to each kind of database, by a snapshot and by
-a change stream, and from there into PostgreSQL, and has to be what it was, cell by cell. What a
-destination cannot hold is named in the corpus, and told of in the execution's log."""
+"""Every value of tests/corpus goes from its system to each kind of destination, by a snapshot and by
+a change stream where there is one, and from there into PostgreSQL, and has to be what it was, cell
+by cell. What a destination cannot hold is named in the corpus, and told of in the execution's log."""
 
 import json
 import os
+import sqlite3
 import tomllib
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import psycopg
 import pytest
 import syncs
-from copies import Copy
+from copies import FORMATS, Copy
 from database import Database
 from test_binlog import MySql
 
@@ -38,14 +40,19 @@ class Corpus:
         """What is not as it was, but for what this kind of destination has no place for; and the
         columns of which its log has to tell."""
         told, blamed = [], set()
+
+        def named(column, loss):
+            told_of = column.get(loss, {})
+            return told_of.get(kind, []) + (told_of.get("files", []) if kind in FORMATS else [])
+
         for number, column, value in self.cases():
             for row in (number, number + LATER):
                 name = column["name"]
                 one, other = wanted.get((row, name)), found.pop((row, name), None)
-                if column.get("zero") or value in column.get("null_in", {}).get(kind, ()):
+                if column.get("zero") or value in named(column, "null_in"):
                     blamed.add(name)
                     equal = other is None
-                elif value in column.get("rounded_in", {}).get(kind, ()):
+                elif value in named(column, "rounded_in"):
                     blamed.add(name)
                     equal = other is not None and float(one) == float(other)
                 else:
@@ -112,6 +119,47 @@ class FromMySql:
 
     def close(self):
         self.database.execute(f"drop database {self.database.name}", database=None)
+
+
+class FromFile:
+    """A database that is a file. It has no log to follow: what came later is found by a scan."""
+
+    def __init__(self, kind, corpus, folder):
+        self.kind, self.corpus, self.file = kind, corpus, folder / f"origin.{kind}"
+        listed = ", ".join(f'"{column["name"]}" {column["type"]}' for column in corpus.columns)
+        with self.session() as session:
+            session.execute(f"create table corpus (id integer primary key, {listed})")
+
+    def session(self):
+        return sqlite3.connect(self.file) if self.kind == "sqlite" else duckdb.connect(str(self.file))
+
+    def connect(self, sdk):
+        return syncs.connect(sdk, self.kind, {"path": str(self.file)})
+
+    def insert(self, offset):
+        with self.session() as session:
+            for number, column, value in self.corpus.cases():
+                session.execute(f'insert into corpus (id, "{column["name"]}") values ({number + offset}, {value})')
+
+    def cells(self):
+        def how(column):
+            name = f'"{column["name"]}"'
+            if column.get("as") == "bytes":
+                return f"case when {name} is not null then lower(hex({name})) end"
+            if column["type"] == "TIMESTAMPTZ":
+                return f"cast(timezone('UTC', {name}) as varchar) || '+00'"
+            return name if self.kind == "sqlite" else f"cast({name} as varchar)"
+
+        with self.session() as session:
+            rows = session.execute(f"select id, {', '.join(how(column) for column in self.corpus.columns)} from corpus").fetchall()
+        cells = by_place(rows, self.corpus.columns)
+        for number, column, value in self.corpus.cases():
+            for row in (number, number + LATER):
+                cells[row, column["name"]] = column.get("arrives", {}).get(value, str(cells[row, column["name"]]))
+        return cells
+
+    def close(self):
+        pass
 
 
 def quoted(text):
@@ -184,19 +232,21 @@ def test_every_value_goes_from_one_version_of_postgresql_to_another(sdk, tmp_pat
         there.drop()
 
 
-@pytest.fixture(params=["postgresql", "mysql", "mariadb"])
-def origin(request, source):
+@pytest.fixture(params=["postgresql", "mysql", "mariadb", "sqlite", "duckdb"])
+def origin(request, source, tmp_path):
     name = request.param
     match name:
         case "postgresql":
             made = FromPostgres(source, Corpus(name))
+        case "sqlite" | "duckdb":
+            made = FromFile(name, Corpus(name), tmp_path)
         case _:
             made = FromMySql(name, Corpus("mysql", name))
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb", "sqlite", "duckdb"])
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "mariadb", "sqlite", "duckdb", *FORMATS])
 def test_every_value_arrives_by_snapshot_and_by_stream(sdk, origin, target, database, tmp_path, kind):
     carry(sdk, origin, Copy(kind, target, tmp_path), database)
 
@@ -215,7 +265,7 @@ def carry(sdk, origin, copy, database):
     back, table = copy.target, "copy.corpus"
     if kind != "postgresql":
         back, table = database, "back.corpus"
-        again, _ = copy.connect(sdk)
+        again = copy.origin(sdk)
         listed = sdk.bulk_sync.get_source(id=again).data.schemas
         schema = next(one.id for one in listed if one.id.endswith(f"{copy.prefix}corpus"))
         arrived = syncs.connect(sdk, "postgresql", database.configuration())

@@ -3,6 +3,8 @@
 mod changes;
 mod config;
 mod connect;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 mod discover;
 #[cfg(fuzzing)]
 pub mod fuzz;

@@ -8,6 +8,7 @@ use serde_json::json;
 use tideway_core::{
     Checkpoint, Error, Kind, Position, Result,
     changes::{Follow, Followed as FollowedTable},
+    checkpoint::Progress,
     destination::{Disposition, Outcome},
     failpoint,
 };
@@ -421,10 +422,18 @@ impl<'a> Session<'a> {
             let cx = &self.streams.cx;
             let given_up = async {
                 let mut checkpoint = cx.ledger.load(schema_id).await?;
+                let mut left = None;
                 if let Err(error) = unit::recover(cx, &member.plan, &mut checkpoint).await {
                     tracing::warn!(table = schema_id, %error, "staging not removed");
+                    // The next run removes it. Should it be in place already, that leads
+                    // nowhere any more.
+                    left = checkpoint.progress.take().map(|progress| Progress {
+                        stream: None,
+                        cursor: None,
+                        ..progress
+                    });
                 }
-                (checkpoint.stream, checkpoint.progress) = (None, None);
+                (checkpoint.stream, checkpoint.progress) = (None, left);
                 cx.ledger.save(schema_id, &checkpoint).await
             };
             match given_up.await {

@@ -136,8 +136,8 @@ fn date_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
     valid.then(|| (day_number(year, month, day), rest))
 }
 
-/// A time of day at the front of `text`. Seconds may be missing; more than six digits
-/// behind the point only pass if they are zeros, for they could not be kept.
+/// A time of day at the front of `text`, 24:00 at the latest. Seconds may be missing; more
+/// than six digits behind the point only pass if they are zeros, for they could not be kept.
 fn time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
     let (hours, rest) = digits(text, 2)?;
     let (minutes, rest) = digits(symbol(rest, b':')?, 2)?;
@@ -145,7 +145,7 @@ fn time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
         Some(rest) => digits(rest, 2)?,
         None => (0, rest),
     };
-    if hours > 23 || minutes > 59 || seconds > 59 {
+    if minutes > 59 || seconds > 59 {
         return None;
     }
     let mut micros = 0;
@@ -159,7 +159,7 @@ fn time_prefix(text: &[u8]) -> Option<(i64, &[u8])> {
         rest = &fraction[length..];
     }
     let total = ((hours * 60 + minutes) * 60 + seconds) * MICROS_PER_SECOND + micros;
-    Some((total, rest))
+    (total <= MICROS_PER_DAY).then_some((total, rest))
 }
 
 /// Seconds east of Greenwich: `Z`, `+02`, `+0200`, `+02:00`.
@@ -200,6 +200,9 @@ pub fn parse_stamp(text: &str) -> Option<Stamp> {
     let (days, rest) = date_prefix(text.as_bytes())?;
     let rest = symbol(rest, b'T').or_else(|| symbol(rest, b' '))?;
     let (time, rest) = time_prefix(rest)?;
+    if time == MICROS_PER_DAY {
+        return None;
+    }
     let local = days.checked_mul(MICROS_PER_DAY)?.checked_add(time)?;
     if rest.is_empty() {
         return Some(Stamp::Local(local));
@@ -251,6 +254,8 @@ mod tests {
             assert_eq!(parse_stamp(wrong), None, "{wrong}");
         }
         assert_eq!(parse_time("12:30:00.25"), Some(45_000_250_000));
+        assert_eq!(parse_time("24:00:00"), Some(MICROS_PER_DAY));
+        assert_eq!(parse_time("24:00:00.000001"), None);
     }
 
     proptest! {
@@ -269,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn every_time_survives_its_text(micros in 0..MICROS_PER_DAY) {
+        fn every_time_survives_its_text(micros in 0..=MICROS_PER_DAY) {
             prop_assert_eq!(parse_time(&shown(|out| print_time(micros, out))), Some(micros));
         }
     }

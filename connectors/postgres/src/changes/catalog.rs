@@ -45,7 +45,7 @@ impl TypeInfo {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "decoders"))]
 impl TypeInfo {
     /// A built-in type that is neither an array nor an enumeration.
     pub fn built_in(oid: u32) -> TypeInfo {

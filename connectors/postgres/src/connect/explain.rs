@@ -195,6 +195,10 @@ pub fn of_sqlstate(code: &str, message: &str) -> Error {
             Kind::RateLimited { after: None },
             Some("close other sessions, or raise max_connections or the role's CONNECTION LIMIT"),
         ),
+        "54011" => (
+            Kind::Unsupported,
+            Some("leave fields out of the sync until they are few enough"),
+        ),
         "55P03" => (
             Kind::Timeout,
             Some("end the session that holds the lock, or wait for it"),

@@ -34,6 +34,8 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 /// A column with more than this of different values is better off without a dictionary, and
 /// so is our memory.
 const DICTIONARY_BYTES: usize = 256 << 10;
+/// Of a table with more columns none has a dictionary: an empty one takes memory, too.
+const MOST_DICTIONARIES: usize = 400;
 /// Pages, before they are packed. Each column holds one that is not full.
 const PAGE_BYTES: usize = 256 << 10;
 /// What is written comes out in pieces of this size.
@@ -77,6 +79,7 @@ impl ParquetEncoder {
             .set_compression(codec)
             .set_created_by(concat!("tideway ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_dictionary_enabled(columns.len() <= MOST_DICTIONARIES)
             .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_data_page_size_limit(PAGE_BYTES)
             .set_statistics_enabled(EnabledStatistics::Chunk)
