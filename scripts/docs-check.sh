@@ -44,5 +44,8 @@ done < <({
   grep -oP '`make \K[a-z-]+' README.md
 } 2>/dev/null | sort -u)
 
+# The guards of INVARIANTS.md are where tests/guards says.
+lost="$(PYTHONPATH=tests python3 -m guards --check 2>&1)" || problem "tests/guards: $lost"
+
 [ "$problems" -eq 0 ] || die "$problems problems in the documents"
 echo "documents ok"

@@ -131,3 +131,4 @@ for version in 17 18; do
 done
 suite python pytest tests/python --color=no
 [ "$ignored" = default ] || suite fuzz scripts/fuzz.sh
+[ "$ignored" = default ] || suite guards python -m guards

@@ -1,6 +1,7 @@
 //! The engine against an in-memory source and destination.
 
 mod fakes;
+mod fenced;
 mod stream_failures;
 mod streams;
 mod verified;

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -69,6 +69,8 @@ pub struct FakeDestination {
     pub takes: Option<Format>,
     /// Rows that came so.
     pub passed: Arc<AtomicU64>,
+    /// Set once a part has been committed.
+    pub committed: Arc<AtomicBool>,
     /// Rows that a part says to have lost, once it is committed.
     pub loses: u64,
     /// What became of the staged rows, unseen, by the time they are read back.
@@ -87,6 +89,7 @@ impl FakeDestination {
             slow: None,
             takes: None,
             passed: Arc::default(),
+            committed: Arc::default(),
             loses: 0,
             spoils: None,
             unreadable: None,
@@ -470,6 +473,7 @@ impl Lane for FakeLane {
             .get_mut(&self.id)
             .ok_or_else(|| Error::missing("the staging place is gone"))?;
         staged.parts.entry(part_id.to_owned()).or_insert(rows);
+        self.destination.committed.store(true, SeqCst);
         Ok(Durable {
             rows: count - self.destination.loses,
         })

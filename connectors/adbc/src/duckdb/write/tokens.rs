@@ -1,5 +1,5 @@
 //! Which parts of which loads have landed: a table beside the targets. A part's token is
-//! committed with its rows, so one is never there without the other (invariant 2).
+//! committed with its rows, so one is never there without the other (invariant 4).
 
 use std::collections::BTreeSet;
 
