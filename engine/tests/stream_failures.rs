@@ -127,3 +127,19 @@ async fn what_cannot_be_removed_when_a_table_fails_is_removed_by_the_next_run() 
     equal(&bench, &["a"]);
     assert_eq!(bench.destination.staged(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_and_not_durable_is_not_forgotten_by_the_source() {
+    let mut bench = bench();
+    bench.source.put("a", rows(4));
+    good(&bench, spec(&bench, "e1", &["a"])).await;
+    let log = bench.source.log.clone().unwrap();
+    let before = log.place();
+    bench.source.commit(&[("a", put([1, 1, 100]))]);
+    bench.destination.slow = Some(Duration::from_secs(3600));
+    let dying = bench.run(spec(&bench, "e2", &["a"]));
+    let died = tokio::time::timeout(Duration::from_secs(30), dying);
+    died.await.unwrap_err();
+    assert!(before.is_some() && before < Some(log.end()));
+    assert_eq!(log.place(), before);
+}
