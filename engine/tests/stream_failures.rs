@@ -8,7 +8,7 @@ use tideway_engine::Ledger;
 use super::rows;
 use crate::{
     fakes::Deed,
-    streams::{bench, equal, good, put, spec},
+    streams::{bench, crash, equal, good, put, spec},
 };
 
 #[tokio::test]
@@ -142,4 +142,22 @@ async fn what_is_read_and_not_durable_is_not_forgotten_by_the_source() {
     died.await.unwrap_err();
     assert!(before.is_some() && before < Some(log.end()));
     assert_eq!(log.place(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_run_put_in_place_is_known_to_the_next_run() {
+    let mut put_in_place = 0;
+    for steps in 1..120 {
+        let bench = bench();
+        bench.source.put("a", rows(6));
+        good(&bench, spec(&bench, "e1", &["a"])).await;
+        bench.source.commit(&[("a", put([1, 1, 100]))]);
+        crash(&bench, spec(&bench, "e2", &["a"]), steps, || {}).await;
+        put_in_place += usize::from(bench.destination.finishes() > 1);
+        let again = Error::bug("the table was read again");
+        bench.source.fail("a", again, 1);
+        good(&bench, spec(&bench, "e3", &["a"])).await;
+        equal(&bench, &["a"]);
+    }
+    assert!(put_in_place > 0);
 }

@@ -453,7 +453,7 @@ async fn a_long_transaction_keeps_within_the_budget() {
 
 /// Polls the run `steps` times while time passes and `meanwhile` happens, and then drops
 /// it, as a crash would.
-async fn crash(bench: &Bench, spec: SyncSpec, steps: usize, mut meanwhile: impl FnMut()) {
+pub async fn crash(bench: &Bench, spec: SyncSpec, steps: usize, mut meanwhile: impl FnMut()) {
     let mut running = Box::pin(bench.try_run(spec));
     for step in 0..steps {
         tokio::select! {

@@ -294,6 +294,26 @@ async fn a_value_kept_by_a_row_that_is_not_there_is_null_and_told() {
     );
 }
 
+/// Rows of the table are gone, others changed, when the last one is refused.
+#[tokio::test]
+async fn a_load_that_fails_in_its_last_step_changes_nothing() {
+    for write in [SOFTLY, HARDLY] {
+        let rig = filled(write).await;
+        rig.run("ALTER TABLE shop.people ADD CONSTRAINT refuse CHECK (id <> 99)")
+            .await;
+        let all = "SELECT p::text FROM shop.people p ORDER BY id";
+        let before = rig.rows(all).await;
+        let table = rig.begin(load(emptied(write))).await;
+        let parts = [
+            ("1", vec![put(Op::Insert, 2, "B", "x")]),
+            ("2", vec![put(Op::Insert, 99, "z", "x")]),
+        ];
+        assert_eq!(stage(table.as_ref(), &parts).await, []);
+        table.finish().await.unwrap_err();
+        assert_eq!(rig.rows(all).await, before);
+    }
+}
+
 #[tokio::test]
 async fn parts_apply_in_the_order_of_their_ids() {
     for (write, last) in [(SOFTLY, "1|a|x|t"), (HARDLY, "")] {

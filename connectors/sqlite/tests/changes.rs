@@ -139,6 +139,27 @@ pub fn state(file: &File, write: Write) -> Vec<String> {
     ))
 }
 
+/// Rows of the table are gone, others changed, when the last one is refused.
+#[tokio::test]
+async fn a_load_that_fails_in_its_last_step_changes_nothing() {
+    for write in [SOFTLY, HARDLY] {
+        let file = inhabited(write).await;
+        file.run(
+            "CREATE TRIGGER refuse BEFORE INSERT ON t WHEN NEW.id = 99 \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        );
+        let before = state(&file, write);
+        let begun = begin(&file, &changing(emptied(write))).await.unwrap();
+        let parts = [
+            ("1", vec![put(Op::Insert, 2, "B", "x")]),
+            ("2", vec![put(Op::Insert, 99, "z", "x")]),
+        ];
+        assert_eq!(stage(begun.as_ref(), &parts).await, []);
+        begun.finish().await.unwrap_err();
+        assert_eq!(state(&file, write), before);
+    }
+}
+
 #[tokio::test]
 async fn each_operation_has_its_exact_outcome() {
     let part = || {
