@@ -175,6 +175,7 @@ impl Observer for StoreObserver {
             ("tideway_stream_lag_bytes", state.lag.bytes),
             ("tideway_stream_lag_seconds", state.lag_seconds),
             ("tideway_stream_retained_bytes", state.lag.retained_bytes),
+            ("tideway_stream_headroom_bytes", state.lag.headroom_bytes),
         ] {
             if let Some(value) = value {
                 metrics::gauge!(name, "sync" => sync.clone()).set(value as f64);
