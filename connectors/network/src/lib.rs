@@ -1,6 +1,7 @@
 //! How connectors reach servers: every connection of a database connector is dialled here, by
 //! one policy ([`Outbound`]), directly or through an SSH tunnel.
 
+pub mod cloud_sql;
 pub mod http;
 mod stream;
 mod tunnel;
@@ -32,6 +33,16 @@ pub struct Words {
     pub port: &'static str,
     /// What may be wrong at a server where nothing listens.
     pub listens: &'static str,
+}
+
+impl Words {
+    /// Both fields, for people, who may have both in one.
+    pub fn place(self) -> String {
+        match self.host == self.port {
+            true => self.host.to_owned(),
+            false => format!("{} and {}", self.host, self.port),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -153,18 +164,19 @@ pub fn of_network(words: Words, address: &str, error: &io::Error) -> Error {
         port,
         listens,
     } = words;
+    let place = words.place();
     match error.kind() {
         ConnectionRefused => {
             Error::unavailable(format!("nothing listens at {address} (connection refused)"))
                 .field(port)
                 .hint(format!(
-                    "check {host} and {port}, that the server is up, and its {listens}"
+                    "check {place}, that the server is up, and its {listens}"
                 ))
         }
         TimedOut => Error::timeout(format!("{address} did not answer in time"))
             .field(host)
             .hint(format!(
-                "check {host} and {port}, and that firewalls on the way let this machine through"
+                "check {place}, and that firewalls on the way let this machine through"
             )),
         HostUnreachable | NetworkUnreachable => {
             Error::unavailable(format!("there is no way to {address}: {error}"))

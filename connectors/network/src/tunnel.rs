@@ -249,8 +249,8 @@ impl Tunnel {
                 Error::unavailable(format!("{target} cannot be reached from {ssh}"))
                     .field(words.host)
                     .hint(format!(
-                        "check {} and {} as the SSH server sees them, and that the server is up",
-                        words.host, words.port
+                        "check {} as the SSH server sees them, and that the server is up",
+                        words.place()
                     ))
             }
             error => Error::unavailable(format!("the SSH session to {ssh} broke: {error}"))

@@ -3,12 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tideway_core::{Error, Result, Secret};
-use tideway_network::{SshSettings, address};
+use tideway_network::{SshSettings, Words, address};
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["host", "port", "database", "username", "password"]))]
 pub struct Config {
+    /// What the form calls its fields.
+    #[serde(skip, default = "words")]
+    pub words: Words,
     /// Database server hostname or IP address
     #[serde(alias = "hostname")]
     #[schemars(title = "Host", extend("aliases" = ["hostname"]))]
@@ -101,7 +104,7 @@ impl Config {
     /// Refuses what the form cannot rule out.
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [
-            ("host", &self.host),
+            (self.words.host, &self.host),
             ("database", &self.database),
             ("username", &self.username),
         ] {
@@ -114,7 +117,7 @@ impl Config {
         }
         if self.host.starts_with('/') {
             return Err(Error::unsupported("Unix sockets cannot be connected to")
-                .field("host")
+                .field(self.words.host)
                 .hint("give the server's host name or IP address"));
         }
         Ok(())
@@ -172,6 +175,14 @@ pub struct Advanced {
     /// Delete rows that vanished from the source instead of marking them.
     #[schemars(title = "Hard deletes")]
     pub hard_deletes: bool,
+}
+
+fn words() -> Words {
+    Words {
+        host: "host",
+        port: "port",
+        listens: "listen_addresses",
+    }
 }
 
 fn default_port() -> u16 {

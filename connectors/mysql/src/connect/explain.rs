@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
 use tideway_network::of_network;
 
-use super::{WORDS, packets::Fields};
+use super::packets::Fields;
 use crate::config::{Config, SslMode};
 
 /// An error as the server reports it.
@@ -152,45 +152,49 @@ fn without_values(message: &str) -> String {
 
 /// An error that the server reports while we sign in, which can be blamed on a setting.
 pub fn of_sign_in(config: &Config, error: &ServerError) -> Error {
-    let (address, message) = (config.address(), &error.message);
+    let (address, message, names) = (config.address(), &error.message, config.names);
     let certificate = config.client_certificate.is_none() && config.passwd.is_empty();
     match error.code {
         1045 | 1698 if certificate => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
+            .field(names.passwd)
             .hint("give the account's password; an account that asks for a certificate needs client_certificate"),
         1045 | 1698 => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
-            .hint("check account and passwd, and whether the account asks for TLS"),
+            .field(names.passwd)
+            .hint(format!(
+                "check {} and {}, and whether the account asks for TLS",
+                names.account, names.passwd
+            )),
         1044 => Error::permission(format!("{address}: {message}"))
-            .field("dbname")
+            .field(names.dbname)
             .hint("GRANT the account rights on the database"),
         1049 => Error::missing(format!("{address}: {message}"))
-            .field("dbname")
+            .field(names.dbname)
             .hint("check the name of the database; capitals count"),
         1130 => Error::auth(format!("{address}: {message}"))
-            .field("hostname")
+            .field(names.network.host)
             .hint("create the account for this machine's address ('user'@'%'), or let it in at the server"),
         1129 => Error::unavailable(format!("{address}: {message}"))
-            .field("hostname")
+            .field(names.network.host)
             .hint("run FLUSH HOSTS at the server, or raise max_connect_errors"),
-        1251 | 2059 => Error::auth(format!("{address}: {message}")).field("account"),
+        1251 | 2059 => Error::auth(format!("{address}: {message}")).field(names.account),
         3118 | 4151 => Error::auth(format!("{address}: {message}"))
-            .field("account")
+            .field(names.account)
             .hint("ALTER USER … ACCOUNT UNLOCK"),
         1820 | 1862 => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
+            .field(names.passwd)
             .hint("the password has expired: ALTER USER … IDENTIFIED BY …"),
         3159 => Error::config(format!("{address}: {message}"))
-            .field("ssl")
-            .hint("switch ssl on: the server speaks TLS alone"),
+            .field(names.ssl)
+            .hint("switch TLS on: the server speaks nothing else"),
         _ => of_server(error).while_(address),
     }
 }
 
-pub fn not_mysql(address: &str) -> Error {
+pub fn not_mysql(config: &Config) -> Error {
+    let (address, network) = (config.address(), config.names.network);
     Error::config(format!("what answers at {address} is not a MySQL server"))
-        .field("port")
-        .hint("check hostname and port")
+        .field(network.port)
+        .hint(format!("check {}", network.place()))
 }
 
 /// A failure of the TLS handshake.
@@ -200,7 +204,7 @@ pub fn of_handshake(config: &Config, error: io::Error) -> Error {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
-        return of_network(WORDS, &address, &error);
+        return of_network(config.names.network, &address, &error);
     };
     let stricter = matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull);
     match tls {
@@ -239,7 +243,7 @@ pub fn of_handshake(config: &Config, error: io::Error) -> Error {
         .field("client_certificate")
         .hint("give a certificate signed by the authority that the server trusts (ssl_ca)"),
         other => Error::config(format!("TLS with {address} failed: {other}"))
-            .field("ssl")
+            .field(config.names.ssl)
             .hint("check which TLS versions the server offers (tls_version)"),
     }
     .because(error)

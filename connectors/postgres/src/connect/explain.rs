@@ -7,7 +7,6 @@ use tideway_core::{Error, Kind};
 use tideway_network::of_network;
 use tokio_postgres::error::DbError;
 
-use super::WORDS;
 use crate::config::{Config, SslMode};
 
 /// An error of an open session.
@@ -39,7 +38,7 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
         return of_tls(config, tls).because(error);
     }
     if let Some(io) = cause::<io::Error>(&error) {
-        return of_network(WORDS, &address, io).because(error);
+        return of_network(config.words, &address, io).because(error);
     }
     let source = error
         .source()
@@ -57,13 +56,13 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
         .field("password")
         .hint("use a role with a password (scram-sha-256 or md5), or a client certificate"),
         "connection closed" => Error::unavailable(format!("{address} hung up during sign-in"))
-            .field("port")
+            .field(config.words.port)
             .hint("check that a PostgreSQL server listens there, and look into its log"),
         _ => Error::config(format!(
             "what answers at {address} is not a PostgreSQL server"
         ))
-        .field("port")
-        .hint("check host and port"),
+        .field(config.words.port)
+        .hint(format!("check {}", config.words.place())),
     }
     .because(error)
 }
