@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tideway_core::{Result, Secret};
-use tideway_network::{Words, cloud_sql};
+use tideway_network::{Words, cloud_sql, tls::SslMode};
 
-use crate::config::{Config, Names, SslMode};
+use crate::config::{Config, Names};
 
 const NAMES: Names = Names {
     network: Words {

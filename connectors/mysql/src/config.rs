@@ -1,9 +1,12 @@
 //! The settings of a MySQL connection and of syncs that read from or write to it.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 use tideway_core::{Error, Result, Secret};
-use tideway_network::{SshSettings, Words, address};
+use tideway_network::{
+    SshSettings, Words, address,
+    tls::{SslMode, TlsSettings},
+};
 
 /// What the form calls the fields that errors name.
 #[derive(Debug, Clone, Copy)]
@@ -93,34 +96,6 @@ pub struct Config {
     pub change_detection: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum SslMode {
-    Disable,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl SslMode {
-    pub const ALL: [SslMode; 4] = [
-        SslMode::Disable,
-        SslMode::Require,
-        SslMode::VerifyCa,
-        SslMode::VerifyFull,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
-
 impl Config {
     /// `sslmode`, else what `ssl` says.
     pub fn sslmode(&self) -> SslMode {
@@ -177,6 +152,18 @@ impl Config {
             private_key: self.ssh_private_key.clone(),
             host_key: self.ssh_host_key.clone(),
         })
+    }
+
+    /// How the way there is secured.
+    pub fn tls(&self) -> TlsSettings {
+        let given = |value: &Option<Secret>| value.as_ref().is_some_and(|value| !value.is_empty());
+        TlsSettings {
+            mode: self.sslmode(),
+            ca_cert: self.ca_cert.clone(),
+            identified: given(&self.client_certificate) || given(&self.client_key),
+            client_certificate: self.client_certificate.clone(),
+            client_key: self.client_key.clone(),
+        }
     }
 
     /// `host:port`, for people.

@@ -6,7 +6,6 @@ mod packets;
 mod public_key;
 mod session;
 mod sign_in;
-mod tls;
 
 use std::{
     collections::HashMap,
@@ -20,7 +19,7 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
-use tideway_network::{Dialler, Stream};
+use tideway_network::{Dialler, Stream, tls};
 use tokio_rustls::TlsConnector;
 
 pub use self::{
@@ -72,11 +71,8 @@ impl MySql {
     /// As [`MySql::session`], and `Config` for certificates that cannot be read.
     pub async fn open(config: Config, cx: &ConnectCx) -> Result<MySql> {
         config.validate()?;
-        let settings = config.clone();
-        // The system's certificates are read from disk.
-        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
-            .await
-            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let tls = tls::client(config.tls()).await?;
+        let tls = tls.map(|client| TlsConnector::from(Arc::new(client)));
         let dialler = Dialler::new(config.names.network, cx.outbound.clone(), config.tunnel())?;
         let mysql = MySql {
             config: Arc::new(config),

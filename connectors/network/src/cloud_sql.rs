@@ -19,7 +19,10 @@ pub fn address(connection_name: &str, usual_port: u16) -> Result<(String, u16)> 
             .field(FIELD)
             .hint(HINT)
     };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let bracketed = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let bare = bracketed.unwrap_or(name);
     let (host, port) = match name.rsplit_once(':') {
         _ if bare.parse::<IpAddr>().is_ok() => (bare, usual_port),
         None => (name, usual_port),

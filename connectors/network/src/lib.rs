@@ -4,6 +4,7 @@
 pub mod cloud_sql;
 pub mod http;
 mod stream;
+pub mod tls;
 mod tunnel;
 pub mod url;
 

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tideway_core::{Result, Secret};
-use tideway_network::{Words, cloud_sql};
+use tideway_network::{Words, cloud_sql, tls::SslMode};
 
-use crate::config::{Config, SslMode};
+use crate::config::Config;
 
 const WORDS: Words = Words {
     host: "connection_name",

@@ -1,9 +1,12 @@
 //! The settings of a PostgreSQL connection and of syncs that read from or write to it.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 use tideway_core::{Error, Result, Secret};
-use tideway_network::{SshSettings, Words, address};
+use tideway_network::{
+    SshSettings, Words, address,
+    tls::{SslMode, TlsSettings},
+};
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -63,35 +66,6 @@ pub struct Config {
     pub publication: Option<String>,
 }
 
-// How the way to the server is secured, as libpq understands the same words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum SslMode {
-    Disable,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl SslMode {
-    pub const ALL: [SslMode; 4] = [
-        SslMode::Disable,
-        SslMode::Require,
-        SslMode::VerifyCa,
-        SslMode::VerifyFull,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
-
 impl Config {
     /// `sslmode`, else what `ssl` says, else `require`.
     pub fn sslmode(&self) -> SslMode {
@@ -132,6 +106,17 @@ impl Config {
             private_key: self.ssh_private_key.clone(),
             host_key: self.ssh_host_key.clone(),
         })
+    }
+
+    /// How the way there is secured.
+    pub fn tls(&self) -> TlsSettings {
+        TlsSettings {
+            mode: self.sslmode(),
+            ca_cert: self.ca_cert.clone(),
+            identified: self.client_certs,
+            client_certificate: self.client_certificate.clone(),
+            client_key: self.client_key.clone(),
+        }
     }
 
     /// `host:port`, for people.

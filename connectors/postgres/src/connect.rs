@@ -3,7 +3,6 @@
 mod check;
 mod explain;
 mod replication;
-mod tls;
 
 use std::{
     collections::HashMap,
@@ -19,7 +18,7 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
-use tideway_network::{Dialler, Stream};
+use tideway_network::{Dialler, Stream, tls};
 use tokio::task::AbortHandle;
 use tokio_postgres::{
     Client, NoTls, Statement,
@@ -138,11 +137,7 @@ impl Postgres {
 
     async fn prepare(config: Config, cx: &ConnectCx) -> Result<Postgres> {
         config.validate()?;
-        let settings = config.clone();
-        // The system's certificates are read from disk.
-        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
-            .await
-            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let tls = tls::client(config.tls()).await?.map(MakeRustlsConnect::new);
         let mut driver = tokio_postgres::Config::new();
         driver
             .user(&config.username)

@@ -2,12 +2,11 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
-use tideway_network::of_network;
+use tideway_network::{of_network, tls::Handshake};
 
 use super::packets::Fields;
-use crate::config::{Config, SslMode};
+use crate::config::Config;
 
 /// An error as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,47 +205,19 @@ pub fn of_handshake(config: &Config, error: io::Error) -> Error {
     let Some(tls) = tls else {
         return of_network(config.names.network, &address, &error);
     };
-    let stricter = matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull);
-    match tls {
-        rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
-            Error::config(format!(
-                "the certificate of {address} is not made out to {}",
-                config.hostname
-            ))
-            .field("sslmode")
-            .hint("use the host name that the certificate names, or choose sslmode verify-ca")
-        }
-        rustls::Error::InvalidCertificate(reason) => {
-            let what = match reason {
-                CertificateError::UnknownIssuer => {
-                    "comes from an authority that is not trusted".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "has expired".to_owned()
-                }
-                other => format!("is not accepted: {other}"),
-            };
-            Error::config(format!("the certificate of {address} {what}"))
-                .field(if stricter { "sslmode" } else { "ca_cert" })
-                .hint("give the authority that signed it as ca_cert, or choose sslmode require")
-        }
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked,
-        ) => Error::auth(format!(
-            "{address} does not accept the client certificate: {tls}"
-        ))
-        .field("client_certificate")
-        .hint("give a certificate signed by the authority that the server trusts (ssl_ca)"),
-        other => Error::config(format!("TLS with {address} failed: {other}"))
-            .field(config.names.ssl)
-            .hint("check which TLS versions the server offers (tls_version)"),
-    }
-    .because(error)
+    let handshake = Handshake {
+        host: &config.hostname,
+        address: &address,
+        scrutiny: if config.sslmode().verifies() {
+            "sslmode"
+        } else {
+            "ca_cert"
+        },
+        switch: config.names.ssl,
+        authorities: "ssl_ca",
+        versions: "tls_version",
+    };
+    handshake.failed(tls).because(error)
 }
 
 #[cfg(test)]

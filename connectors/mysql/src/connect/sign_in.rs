@@ -14,7 +14,7 @@ use super::{
     public_key::{Unsealed, seal},
     session::{Flavor, ServerInfo, Session},
 };
-use crate::config::{Config, SslMode};
+use crate::config::Config;
 
 /// What both sides can do; the names are the protocol's.
 mod capability {
@@ -243,11 +243,7 @@ fn proof(config: &Config, plugin: &str, nonce: &[u8], encrypted: bool) -> Option
         // The number asks for the server's public key.
         "sha256_password" => Some(vec![1]),
         // Whoever is at the other end will know the password, so it must be the server.
-        "mysql_clear_password"
-            if matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull) =>
-        {
-            Some(clear)
-        }
+        "mysql_clear_password" if config.sslmode().verifies() => Some(clear),
         _ => None,
     }
 }
