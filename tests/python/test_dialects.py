@@ -86,7 +86,7 @@ def test_cloud_postgresql_is_read_followed_and_written(sdk, source, target, chan
     assert same(source, target)
     if change_detection:
         changed = counts(sdk, sync, execution)
-        assert (changed["inserted"], changed["updated"], changed["deleted"]) == (1, 10, 10)
+        assert (changed["inserted"], changed["updated"], changed["deleted"], changed["unchanged"]) == (1, 10, 10, 0)
 
 
 def test_rows_go_between_postgresql_and_its_dialect(sdk, source, target, database):
@@ -119,7 +119,7 @@ def test_cloud_mysql_is_written_read_and_followed(sdk, source, target, mysql):
     for statement in statements:
         source.execute(statement)
     changed = counts(sdk, onward, syncs.run_well(sdk, onward))
-    assert (changed["inserted"], changed["updated"], changed["deleted"]) == (1, 10, 10)
+    assert (changed["inserted"], changed["updated"], changed["deleted"], changed["unchanged"]) == (1, 10, 10, 0)
     assert same(source, target)
     # And by scan, without the log.
     scanned = syncs.connect(sdk, "googlecloudmysql", settings)
