@@ -212,10 +212,10 @@ fn unknown(kind: &str) -> Problem {
         .map(|c| c.about().id)
         .collect();
     let message = format!(
-        "there is no connection type {kind:?}; use one of {}",
+        "there is no connector for type {kind:?}; use one of {}",
         known.join(", ")
     );
-    Problem::unprocessable("type", message)
+    Problem::not_yet("type", message)
 }
 
 fn name(written: String) -> Answer<String> {

@@ -1,14 +1,46 @@
 //! The settings of a MySQL connection and of syncs that read from or write to it.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 use tideway_core::{Error, Result, Secret};
-use tideway_network::{SshSettings, address};
+use tideway_network::{
+    SshSettings, Words, address,
+    tls::{SslMode, TlsSettings},
+};
+
+/// What the form calls the fields that errors name.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    pub network: Words,
+    pub account: &'static str,
+    pub passwd: &'static str,
+    pub dbname: &'static str,
+    /// What switches TLS on and off.
+    pub ssl: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names {
+            network: Words {
+                host: "hostname",
+                port: "port",
+                listens: "bind_address",
+            },
+            account: "account",
+            passwd: "passwd",
+            dbname: "dbname",
+            ssl: "ssl",
+        }
+    }
+}
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["hostname", "account", "passwd", "port"]))]
 pub struct Config {
+    #[serde(skip)]
+    pub names: Names,
     #[serde(alias = "host")]
     #[schemars(title = "Hostname", extend("aliases" = ["host"], "examples" = ["database.example.com"]))]
     pub hostname: String,
@@ -64,34 +96,6 @@ pub struct Config {
     pub change_detection: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum SslMode {
-    Disable,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl SslMode {
-    pub const ALL: [SslMode; 4] = [
-        SslMode::Disable,
-        SslMode::Require,
-        SslMode::VerifyCa,
-        SslMode::VerifyFull,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
-
 impl Config {
     /// `sslmode`, else what `ssl` says.
     pub fn sslmode(&self) -> SslMode {
@@ -112,16 +116,20 @@ impl Config {
 
     /// Refuses what the form cannot rule out.
     pub fn validate(&self) -> Result<()> {
-        for (field, value) in [("hostname", &self.hostname), ("account", &self.account)] {
+        let names = self.names;
+        for (field, value) in [
+            (names.network.host, &self.hostname),
+            (names.account, &self.account),
+        ] {
             if value.trim().is_empty() {
                 return Err(Error::config(format!("{field} is empty")).field(field));
             }
         }
         for (field, value) in [
-            ("hostname", self.hostname.as_str()),
-            ("account", &self.account),
-            ("passwd", self.passwd.expose()),
-            ("dbname", self.database().unwrap_or_default()),
+            (names.network.host, self.hostname.as_str()),
+            (names.account, &self.account),
+            (names.passwd, self.passwd.expose()),
+            (names.dbname, self.database().unwrap_or_default()),
         ] {
             if value.contains('\0') {
                 return Err(Error::config(format!("{field} holds a NUL character")).field(field));
@@ -129,7 +137,7 @@ impl Config {
         }
         if self.hostname.starts_with('/') {
             return Err(Error::unsupported("Unix sockets cannot be connected to")
-                .field("hostname")
+                .field(names.network.host)
                 .hint("give the server's host name or IP address"));
         }
         Ok(())
@@ -144,6 +152,18 @@ impl Config {
             private_key: self.ssh_private_key.clone(),
             host_key: self.ssh_host_key.clone(),
         })
+    }
+
+    /// How the way there is secured.
+    pub fn tls(&self) -> TlsSettings {
+        let given = |value: &Option<Secret>| value.as_ref().is_some_and(|value| !value.is_empty());
+        TlsSettings {
+            mode: self.sslmode(),
+            ca_cert: self.ca_cert.clone(),
+            identified: given(&self.client_certificate) || given(&self.client_key),
+            client_certificate: self.client_certificate.clone(),
+            client_key: self.client_key.clone(),
+        }
     }
 
     /// `host:port`, for people.

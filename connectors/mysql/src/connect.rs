@@ -6,7 +6,6 @@ mod packets;
 mod public_key;
 mod session;
 mod sign_in;
-mod tls;
 
 use std::{
     collections::HashMap,
@@ -20,7 +19,7 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
-use tideway_network::{Dialler, Stream, Words};
+use tideway_network::{Dialler, Stream, tls};
 use tokio_rustls::TlsConnector;
 
 pub use self::{
@@ -34,11 +33,6 @@ use crate::config::Config;
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
-const WORDS: Words = Words {
-    host: "hostname",
-    port: "port",
-    listens: "bind_address",
-};
 /// 64 characters, which may have one byte each; column names know no case.
 const NAMES: NamePolicy = NamePolicy::new(64, true);
 /// Sessions at once, to read or to write; servers often allow 151 to all clients together.
@@ -77,12 +71,9 @@ impl MySql {
     /// As [`MySql::session`], and `Config` for certificates that cannot be read.
     pub async fn open(config: Config, cx: &ConnectCx) -> Result<MySql> {
         config.validate()?;
-        let settings = config.clone();
-        // The system's certificates are read from disk.
-        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
-            .await
-            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
-        let dialler = Dialler::new(WORDS, cx.outbound.clone(), config.tunnel())?;
+        let tls = tls::client(config.tls()).await?;
+        let tls = tls.map(|client| TlsConnector::from(Arc::new(client)));
+        let dialler = Dialler::new(config.names.network, cx.outbound.clone(), config.tunnel())?;
         let mysql = MySql {
             config: Arc::new(config),
             dialler,
@@ -97,7 +88,7 @@ impl MySql {
                 replay: Replay::Snapshot,
                 lanes: LANES,
                 modes: &WriteMode::ALL,
-                history: crate::ABOUT.history,
+                history: true,
                 names: NAMES,
             },
             spare: Arc::default(),
@@ -155,8 +146,11 @@ impl MySql {
             "{} did not answer within {seconds} seconds",
             self.config.address()
         ))
-        .field("hostname")
-        .hint("check hostname and port, and that firewalls on the way let this machine through")
+        .field(self.config.names.network.host)
+        .hint(format!(
+            "check {}, and that firewalls on the way let this machine through",
+            self.config.names.network.place()
+        ))
     }
 
     async fn sign_in(&self) -> Result<Session> {

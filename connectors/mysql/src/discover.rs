@@ -6,7 +6,6 @@ use serde_json::Value;
 use tideway_core::{
     Catalog, Column, Error, Result, Table, TableId,
     connector::{Choice, ConnectCx},
-    form,
     schema::TableKind,
     source::Scope,
 };
@@ -267,16 +266,18 @@ pub fn number(row: &TextRow, at: usize) -> Option<u64> {
 }
 
 /// Values of a field that only the server knows. What is not filled in yet is guessed.
-pub async fn choices(field: &str, configuration: &Value, cx: &ConnectCx) -> Result<Vec<Choice>> {
-    if field != "dbname" {
+pub async fn choices(
+    field: &str,
+    read: fn(&Value) -> Result<Config>,
+    configuration: &Value,
+    cx: &ConnectCx,
+) -> Result<Vec<Choice>> {
+    // Both names, for what is not filled in yet cannot be read.
+    if !["dbname", "database"].contains(&field) {
         return Err(Error::config(format!("{field} has no list of values")).field(field));
     }
-    let mut configuration = configuration.clone();
-    if let Some(fields) = configuration.as_object_mut() {
-        fields.remove("dbname");
-        fields.remove("database");
-    }
-    let config: Config = form::parse(&configuration)?;
+    let mut config = read(configuration)?;
+    config.dbname = None;
     let mut session = MySql::open(config, cx).await?.session().await?;
     let names = format!(
         "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN {SYSTEM} \

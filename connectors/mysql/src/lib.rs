@@ -1,7 +1,9 @@
-//! MySQL and MariaDB as a source and a destination of bulk syncs.
+//! MySQL, MariaDB, and what speaks their protocol under another name, as a source and a
+//! destination of bulk syncs.
 
 mod calendar;
 mod changes;
+mod cloud_sql;
 mod config;
 mod connect;
 mod discover;
@@ -29,11 +31,39 @@ use tideway_core::{
 };
 
 use self::{
+    cloud_sql::CloudSql,
     config::{Config, DestinationOptions, SourceOptions},
     connect::MySql,
 };
 
-static ABOUT: About = About {
+/// A name that a server goes by, with the form that belongs to it. Whatever the form, its
+/// settings come to be a [`Config`], and from there on there is no difference.
+pub struct Dialect {
+    about: &'static About,
+    forms: LazyLock<Forms>,
+    config: fn(&Value) -> Result<Config>,
+}
+
+pub static MYSQL: Dialect = Dialect {
+    about: &ABOUT,
+    forms: LazyLock::new(|| forms(Form::of::<Config>())),
+    config: form::parse,
+};
+
+pub static GOOGLE_CLOUD_MYSQL: Dialect = Dialect {
+    about: &About {
+        id: "googlecloudmysql",
+        name: "Google Cloud MySQL",
+        logo: "googlecloudmysql.svg",
+        initial_configuration: || json!({"connection_name": "10.0.0.3:3306", "username": "root"}),
+        schemes: &[],
+        ..ABOUT
+    },
+    forms: LazyLock::new(|| forms(Form::of::<CloudSql>())),
+    config: |configuration| form::parse::<CloudSql>(configuration)?.config(),
+};
+
+const ABOUT: About = About {
     id: "mysql",
     name: "MySQL",
     logo: "mysql.svg",
@@ -56,26 +86,26 @@ static ABOUT: About = About {
     schemes: &["mysql", "mariadb"],
 };
 
-static FORMS: LazyLock<Forms> = LazyLock::new(|| Forms {
-    connection: Form::of::<Config>(),
-    source: Form::of::<SourceOptions>(),
-    destination: Form::of::<DestinationOptions>(),
-});
-
-pub struct MySqlConnector;
+fn forms(connection: Form) -> Forms {
+    Forms {
+        connection,
+        source: Form::of::<SourceOptions>(),
+        destination: Form::of::<DestinationOptions>(),
+    }
+}
 
 #[async_trait]
-impl Connector for MySqlConnector {
+impl Connector for Dialect {
     fn about(&self) -> &'static About {
-        &ABOUT
+        self.about
     }
 
     fn forms(&self) -> &Forms {
-        &FORMS
+        &self.forms
     }
 
     async fn connect(&self, configuration: &Value, cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
-        let config: Config = form::parse(configuration)?;
+        let config = (self.config)(configuration)?;
         Ok(Arc::new(MySql::open(config, cx).await?))
     }
 
@@ -89,6 +119,6 @@ impl Connector for MySqlConnector {
         configuration: &Value,
         cx: &ConnectCx,
     ) -> Result<Vec<Choice>> {
-        discover::choices(field, configuration, cx).await
+        discover::choices(field, self.config, configuration, cx).await
     }
 }

@@ -5,9 +5,8 @@ use std::{fs, net::IpAddr};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use tideway_core::{Error, Result, connector::Endpoint};
+use tideway_network::tls::SslMode;
 use url::Url;
-
-use crate::config::SslMode;
 
 /// Reads `mysql://user:password@host:port/database?sslmode=…`. Understood besides: `ssl-mode`
 /// with MySQL's own words, `ssl-ca`, `ssl-cert`, `ssl-key` (paths of files), `ssh=user@host:port`

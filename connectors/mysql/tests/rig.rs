@@ -12,7 +12,7 @@ use tideway_core::{
     schema::arrow_schema,
     source::{Read, Scan, Scope, Snapshot, Tracking},
 };
-use tideway_mysql::MySqlConnector;
+use tideway_mysql::MYSQL;
 use url::Url;
 
 pub const SOFT: Write = Write::Merge {
@@ -65,9 +65,7 @@ impl Server {
 
     pub async fn connect(self, changes: Value) -> Result<Arc<dyn Connection>, Error> {
         let settings = self.settings(changes);
-        MySqlConnector
-            .connect(&settings, &ConnectCx::default())
-            .await
+        MYSQL.connect(&settings, &ConnectCx::default()).await
     }
 }
 

@@ -1,6 +1,10 @@
 //! HTTP by the same policy as everything else.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::{
     Client, ClientBuilder,
@@ -12,6 +16,8 @@ use tideway_core::{
     outbound::{Outbound, Refusal},
 };
 use url::{Host, Url};
+
+use crate::names::{Names, Nowhere};
 
 const MOST_REDIRECTS: usize = 5;
 
@@ -29,14 +35,16 @@ pub enum Redirects {
 /// # Errors
 /// `Bug` where there can be no client.
 pub fn client(
-    outbound: &Outbound,
+    names: impl Into<Names>,
     redirects: Redirects,
     connect_time: Duration,
     settings: ClientBuilder,
 ) -> Result<Client> {
-    let (judge, judging) = (outbound.clone(), outbound.clone());
+    let names = names.into();
+    let outbound = names.outbound().clone();
+    let public_only = outbound.public_only;
     let follow = move |attempt: Attempt<'_>| {
-        let refused = judged(&judge, attempt.url());
+        let refused = judged(&outbound, attempt.url());
         match refused {
             Some(refusal) => attempt.error(Refused(refusal)),
             None if attempt.previous().len() > MOST_REDIRECTS => {
@@ -48,12 +56,12 @@ pub fn client(
     let mut builder = settings
         .user_agent(concat!("tideway/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(connect_time)
-        .dns_resolver(Arc::new(Judge(judging)))
+        .dns_resolver(Arc::new(Judge(names)))
         .redirect(match redirects {
             Redirects::Follow => Policy::custom(follow),
             Redirects::Show => Policy::none(),
         });
-    if outbound.public_only {
+    if public_only {
         // It would look names up by itself.
         builder = builder.no_proxy();
     }
@@ -111,23 +119,20 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-struct Judge(Outbound);
+struct Judge(Names);
 
 impl Resolve for Judge {
     fn resolve(&self, name: Name) -> Resolving {
-        let outbound = self.0.clone();
+        let names = self.0.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let (mut permitted, mut refused) = (Vec::new(), None);
-            for address in found {
-                match outbound.permits(address.ip()) {
-                    Ok(()) => permitted.push(address),
-                    Err(refusal) => refused = Some(refusal),
+            match names.addresses(name.as_str()).await {
+                // The port is the URL's.
+                Ok(found) => {
+                    let found = found.into_iter().map(|ip| SocketAddr::from((ip, 0)));
+                    Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
                 }
-            }
-            match refused.filter(|_| permitted.is_empty()) {
-                Some(refusal) => Err(Refused(refusal).into()),
-                None => Ok(Box::new(permitted.into_iter()) as Addrs),
+                Err(Nowhere::Refused(refusal)) => Err(Refused(refusal).into()),
+                Err(Nowhere::Unknown(error)) => Err(error.into()),
             }
         })
     }

@@ -1,8 +1,11 @@
 //! How connectors reach servers: every connection of a database connector is dialled here, by
-//! one policy ([`Outbound`]), directly or through an SSH tunnel.
+//! one policy ([`Names`]), directly or through an SSH tunnel.
 
+pub mod cloud_sql;
 pub mod http;
+mod names;
 mod stream;
+pub mod tls;
 mod tunnel;
 pub mod url;
 
@@ -12,11 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tideway_core::{Error, Result, outbound::Outbound};
+use tideway_core::{Error, Result};
 use tokio::{net::TcpStream, time::timeout};
 
-use self::tunnel::Tunnel;
-pub use self::{stream::Stream, tunnel::SshSettings};
+use self::{names::Nowhere, tunnel::Tunnel};
+pub use self::{
+    names::{Names, Resolver},
+    stream::Stream,
+    tunnel::SshSettings,
+};
 
 /// For all addresses of a name together.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,20 +41,30 @@ pub struct Words {
     pub listens: &'static str,
 }
 
+impl Words {
+    /// Both fields, for people, who may have both in one.
+    pub fn place(self) -> String {
+        match self.host == self.port {
+            true => self.host.to_owned(),
+            false => format!("{} and {}", self.host, self.port),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Dialler {
     words: Words,
-    outbound: Outbound,
+    names: Names,
     tunnel: Option<Tunnel>,
 }
 
 impl Dialler {
     /// # Errors
     /// `Config` for settings of the tunnel that cannot work.
-    pub fn new(words: Words, outbound: Outbound, ssh: Option<SshSettings>) -> Result<Dialler> {
+    pub fn new(words: Words, names: impl Into<Names>, ssh: Option<SshSettings>) -> Result<Dialler> {
         Ok(Dialler {
             words,
-            outbound,
+            names: names.into(),
             tunnel: ssh.map(Tunnel::new).transpose()?,
         })
     }
@@ -60,10 +77,10 @@ impl Dialler {
     pub async fn dial(&self, host: &str, port: u16) -> Result<Stream> {
         match &self.tunnel {
             None => {
-                let stream = direct(&self.outbound, self.words, host, port).await?;
+                let stream = direct(&self.names, self.words, host, port).await?;
                 Ok(Stream::direct(stream))
             }
-            Some(tunnel) => tunnel.open(&self.outbound, self.words, host, port).await,
+            Some(tunnel) => tunnel.open(&self.names, self.words, host, port).await,
         }
     }
 
@@ -88,9 +105,9 @@ pub fn address(host: &str, port: u16) -> String {
 
 /// A connection to the first of the name's addresses that takes one. Each gets its share of the
 /// time that is left.
-async fn direct(outbound: &Outbound, words: Words, host: &str, port: u16) -> Result<TcpStream> {
+async fn direct(names: &Names, words: Words, host: &str, port: u16) -> Result<TcpStream> {
     let end = Instant::now() + PATIENCE;
-    let found = timeout(PATIENCE, addresses(outbound, words, host, port)).await;
+    let found = timeout(PATIENCE, addresses(names, words, host, port)).await;
     let addresses = found.unwrap_or_else(|_| Err(unknown_host(words, host, port)))?;
     let (shown, mut failed) = (address(host, port), None);
     let mut left = addresses.len() as u32;
@@ -112,30 +129,18 @@ async fn direct(outbound: &Outbound, words: Words, host: &str, port: u16) -> Res
     Err(failed.unwrap_or_else(|| unknown_host(words, host, port)))
 }
 
-/// The addresses of a name that may be connected to. The name is looked up once: what was
-/// judged is what is dialled.
-async fn addresses(
-    outbound: &Outbound,
-    words: Words,
-    host: &str,
-    port: u16,
-) -> Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((host, port)).await;
-    let found = found.map_err(|error| unknown_host(words, host, port).because(error))?;
-    let (mut permitted, mut refused) = (Vec::new(), None);
-    for address in found {
-        match outbound.permits(address.ip()) {
-            Ok(()) => permitted.push(address),
-            Err(refusal) => refused = Some(refusal),
-        }
-    }
-    match (permitted.is_empty(), refused) {
-        (true, Some(refusal)) => Err(Error::config(format!("{host} is {}", refusal.what()))
-            .field(words.host)
-            .hint(refusal.advice())),
-        (true, None) => Err(unknown_host(words, host, port)),
-        (false, _) => Ok(permitted),
-    }
+/// The addresses of a name that may be connected to.
+async fn addresses(names: &Names, words: Words, host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let found = names
+        .addresses(host)
+        .await
+        .map_err(|nowhere| match nowhere {
+            Nowhere::Unknown(error) => unknown_host(words, host, port).because(error),
+            Nowhere::Refused(refusal) => Error::config(format!("{host} is {}", refusal.what()))
+                .field(words.host)
+                .hint(refusal.advice()),
+        })?;
+    Ok(found.into_iter().map(|ip| (ip, port).into()).collect())
 }
 
 fn unknown_host(words: Words, host: &str, port: u16) -> Error {
@@ -153,18 +158,19 @@ pub fn of_network(words: Words, address: &str, error: &io::Error) -> Error {
         port,
         listens,
     } = words;
+    let place = words.place();
     match error.kind() {
         ConnectionRefused => {
             Error::unavailable(format!("nothing listens at {address} (connection refused)"))
                 .field(port)
                 .hint(format!(
-                    "check {host} and {port}, that the server is up, and its {listens}"
+                    "check {place}, that the server is up, and its {listens}"
                 ))
         }
         TimedOut => Error::timeout(format!("{address} did not answer in time"))
             .field(host)
             .hint(format!(
-                "check {host} and {port}, and that firewalls on the way let this machine through"
+                "check {place}, and that firewalls on the way let this machine through"
             )),
         HostUnreachable | NetworkUnreachable => {
             Error::unavailable(format!("there is no way to {address}: {error}"))
@@ -182,6 +188,8 @@ pub fn of_network(words: Words, address: &str, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tideway_core::outbound::Outbound;
+
     use super::*;
 
     const WORDS: Words = Words {

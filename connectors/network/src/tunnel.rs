@@ -11,13 +11,15 @@ use russh::{
     ChannelOpenFailure, client,
     keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate, ssh_key},
 };
-use tideway_core::{Error, Result, Secret, outbound::Outbound};
+use tideway_core::{Error, Result, Secret};
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::{Stream, Words, address, direct, of_network};
+use crate::{Names, Stream, Words, address, direct, of_network};
 
 /// For the handshake and the sign-in.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For one's turn to begin with that.
+const QUEUE: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Servers turn away some of those who come while ten others have not signed in yet
 /// (`MaxStartups`).
@@ -119,14 +121,8 @@ impl Tunnel {
     }
 
     /// A connection from the SSH server to `host`.
-    pub async fn open(
-        &self,
-        outbound: &Outbound,
-        words: Words,
-        host: &str,
-        port: u16,
-    ) -> Result<Stream> {
-        let session = self.session(outbound).await?;
+    pub async fn open(&self, names: &Names, words: Words, host: &str, port: u16) -> Result<Stream> {
+        let session = self.session(names).await?;
         let opened = session.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0);
         let opened = timeout(PATIENCE, opened).await;
         let shown = address(host, port);
@@ -136,11 +132,11 @@ impl Tunnel {
         }
     }
 
-    async fn session(&self, outbound: &Outbound) -> Result<client::Handle<Judge>> {
-        let Ok(_turn) = self.server.handshakes.acquire().await else {
-            return Err(Error::bug("nobody closes the turns of SSH handshakes"));
+    async fn session(&self, names: &Names) -> Result<client::Handle<Judge>> {
+        let Ok(_turn) = timeout(QUEUE, self.server.handshakes.acquire()).await else {
+            return Err(self.no_turn());
         };
-        let tcp = direct(outbound, WORDS, &self.host, self.port).await?;
+        let tcp = direct(names, WORDS, &self.host, self.port).await?;
         let config = client::Config {
             keepalive_interval: Some(KEEPALIVE),
             nodelay: true,
@@ -210,6 +206,16 @@ impl Tunnel {
         }
     }
 
+    fn no_turn(&self) -> Error {
+        Error::timeout(format!(
+            "{HANDSHAKES} others have been signing in at the SSH server at {} for {} seconds",
+            self.address(),
+            QUEUE.as_secs()
+        ))
+        .field("ssh_host")
+        .hint("look into the server's log: it is slow, or does not answer")
+    }
+
     fn no_handshake(&self, error: russh::Error, found: &Mutex<Option<String>>) -> Error {
         let shown = self.address();
         match error {
@@ -249,8 +255,8 @@ impl Tunnel {
                 Error::unavailable(format!("{target} cannot be reached from {ssh}"))
                     .field(words.host)
                     .hint(format!(
-                        "check {} and {} as the SSH server sees them, and that the server is up",
-                        words.host, words.port
+                        "check {} as the SSH server sees them, and that the server is up",
+                        words.place()
                     ))
             }
             error => Error::unavailable(format!("the SSH session to {ssh} broke: {error}"))

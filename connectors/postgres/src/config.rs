@@ -1,14 +1,20 @@
 //! The settings of a PostgreSQL connection and of syncs that read from or write to it.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 use tideway_core::{Error, Result, Secret};
-use tideway_network::{SshSettings, address};
+use tideway_network::{
+    SshSettings, Words, address,
+    tls::{SslMode, TlsSettings},
+};
 
 /// Fields without a doc comment have no description in the form.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[schemars(extend("required" = ["host", "port", "database", "username", "password"]))]
 pub struct Config {
+    /// What the form calls its fields.
+    #[serde(skip, default = "words")]
+    pub words: Words,
     /// Database server hostname or IP address
     #[serde(alias = "hostname")]
     #[schemars(title = "Host", extend("aliases" = ["hostname"]))]
@@ -60,35 +66,6 @@ pub struct Config {
     pub publication: Option<String>,
 }
 
-// How the way to the server is secured, as libpq understands the same words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum SslMode {
-    Disable,
-    Require,
-    VerifyCa,
-    VerifyFull,
-}
-
-impl SslMode {
-    pub const ALL: [SslMode; 4] = [
-        SslMode::Disable,
-        SslMode::Require,
-        SslMode::VerifyCa,
-        SslMode::VerifyFull,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
-
 impl Config {
     /// `sslmode`, else what `ssl` says, else `require`.
     pub fn sslmode(&self) -> SslMode {
@@ -101,7 +78,7 @@ impl Config {
     /// Refuses what the form cannot rule out.
     pub fn validate(&self) -> Result<()> {
         for (field, value) in [
-            ("host", &self.host),
+            (self.words.host, &self.host),
             ("database", &self.database),
             ("username", &self.username),
         ] {
@@ -114,7 +91,7 @@ impl Config {
         }
         if self.host.starts_with('/') {
             return Err(Error::unsupported("Unix sockets cannot be connected to")
-                .field("host")
+                .field(self.words.host)
                 .hint("give the server's host name or IP address"));
         }
         Ok(())
@@ -129,6 +106,17 @@ impl Config {
             private_key: self.ssh_private_key.clone(),
             host_key: self.ssh_host_key.clone(),
         })
+    }
+
+    /// How the way there is secured.
+    pub fn tls(&self) -> TlsSettings {
+        TlsSettings {
+            mode: self.sslmode(),
+            ca_cert: self.ca_cert.clone(),
+            identified: self.client_certs,
+            client_certificate: self.client_certificate.clone(),
+            client_key: self.client_key.clone(),
+        }
     }
 
     /// `host:port`, for people.
@@ -172,6 +160,14 @@ pub struct Advanced {
     /// Delete rows that vanished from the source instead of marking them.
     #[schemars(title = "Hard deletes")]
     pub hard_deletes: bool,
+}
+
+fn words() -> Words {
+    Words {
+        host: "host",
+        port: "port",
+        listens: "listen_addresses",
+    }
 }
 
 fn default_port() -> u16 {

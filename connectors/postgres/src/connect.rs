@@ -3,7 +3,6 @@
 mod check;
 mod explain;
 mod replication;
-mod tls;
 
 use std::{
     collections::HashMap,
@@ -19,7 +18,7 @@ use tideway_core::{
     connector::{CheckReport, ConnectCx, Roles},
     naming::NamePolicy,
 };
-use tideway_network::{Dialler, Stream, Words};
+use tideway_network::{Dialler, Stream, tls};
 use tokio::task::AbortHandle;
 use tokio_postgres::{
     Client, NoTls, Statement,
@@ -36,11 +35,6 @@ use crate::{changes::Followers, config::Config};
 
 /// For looking the name up, the TCP handshake, TLS and signing in together.
 const PATIENCE: Duration = Duration::from_secs(10);
-const WORDS: Words = Words {
-    host: "host",
-    port: "port",
-    listens: "listen_addresses",
-};
 /// Identifiers are cut to 63 bytes by every server that was not rebuilt.
 const NAMES: NamePolicy = NamePolicy::new(63, false);
 /// Sessions at once; servers often allow a hundred to all clients together.
@@ -143,11 +137,7 @@ impl Postgres {
 
     async fn prepare(config: Config, cx: &ConnectCx) -> Result<Postgres> {
         config.validate()?;
-        let settings = config.clone();
-        // The system's certificates are read from disk.
-        let tls = tokio::task::spawn_blocking(move || tls::connector(&settings))
-            .await
-            .map_err(|error| Error::bug(format!("reading certificates stopped: {error}")))??;
+        let tls = tls::client(config.tls()).await?.map(MakeRustlsConnect::new);
         let mut driver = tokio_postgres::Config::new();
         driver
             .user(&config.username)
@@ -161,7 +151,7 @@ impl Postgres {
                 Some(_) => DriverMode::Require,
                 None => DriverMode::Disable,
             });
-        let dialler = Dialler::new(WORDS, cx.outbound.clone(), config.tunnel())?;
+        let dialler = Dialler::new(config.words, cx.outbound.clone(), config.tunnel())?;
         Ok(Postgres {
             config: Arc::new(config),
             dialler,
@@ -173,7 +163,7 @@ impl Postgres {
                 replay: Replay::Snapshot,
                 lanes: LANES,
                 modes: &WriteMode::ALL,
-                history: crate::ABOUT.history,
+                history: true,
                 names: NAMES,
             },
             spares: Arc::default(),
@@ -220,8 +210,11 @@ impl Postgres {
             "{} did not answer within {seconds} seconds",
             self.config.address()
         ))
-        .field("host")
-        .hint("check host and port, and that firewalls on the way let this machine through")
+        .field(self.config.words.host)
+        .hint(format!(
+            "check {}, and that firewalls on the way let this machine through",
+            self.config.words.place()
+        ))
     }
 
     /// A connection to the server, before anything is said.

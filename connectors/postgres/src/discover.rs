@@ -4,7 +4,6 @@ use serde_json::Value;
 use tideway_core::{
     Catalog, Column, Error, Result, Table, TableId,
     connector::{Choice, ConnectCx},
-    form,
     schema::TableKind,
     source::Scope,
 };
@@ -209,7 +208,12 @@ impl Described {
 }
 
 /// Values of a field that only the server knows. What is not filled in yet is guessed.
-pub async fn choices(field: &str, configuration: &Value, cx: &ConnectCx) -> Result<Vec<Choice>> {
+pub async fn choices(
+    field: &str,
+    read: fn(&Value) -> Result<Config>,
+    configuration: &Value,
+    cx: &ConnectCx,
+) -> Result<Vec<Choice>> {
     let (statement, any_database) = match field {
         "database" => (
             "SELECT datname::pg_catalog.text FROM pg_catalog.pg_database \
@@ -223,7 +227,7 @@ pub async fn choices(field: &str, configuration: &Value, cx: &ConnectCx) -> Resu
         ),
         _ => return Err(Error::config(format!("{field} has no list of values")).field(field)),
     };
-    let session = session_for(configuration, any_database, cx).await?;
+    let session = session_for(read, configuration, any_database, cx).await?;
     let rows = session.query(statement, &[]).await.map_err(explain)?;
     let names = rows.iter().map(|row| row.try_get::<_, String>(0));
     let names: Result<Vec<String>, _> = names.collect();
@@ -236,14 +240,18 @@ pub async fn choices(field: &str, configuration: &Value, cx: &ConnectCx) -> Resu
 
 /// A session in the database that is filled in, or in the one that every server has where
 /// any will do.
-async fn session_for(configuration: &Value, any_database: bool, cx: &ConnectCx) -> Result<Session> {
+async fn session_for(
+    read: fn(&Value) -> Result<Config>,
+    configuration: &Value,
+    any_database: bool,
+    cx: &ConnectCx,
+) -> Result<Session> {
     let mut configuration = configuration.clone();
     let named = configuration["database"]
         .as_str()
         .is_some_and(|name| !name.trim().is_empty());
     if named || !any_database {
-        let config: Config = form::parse(&configuration)?;
-        match Postgres::open(config, cx).await {
+        match Postgres::open(read(&configuration)?, cx).await {
             Err(error) if any_database && error.blamed_field() == Some("database") => {}
             opened => return opened?.client().await,
         }
@@ -251,6 +259,8 @@ async fn session_for(configuration: &Value, any_database: bool, cx: &ConnectCx) 
     if let Some(fields) = configuration.as_object_mut() {
         fields.insert("database".into(), "postgres".into());
     }
-    let config: Config = form::parse(&configuration)?;
-    Postgres::open(config, cx).await?.client().await
+    Postgres::open(read(&configuration)?, cx)
+        .await?
+        .client()
+        .await
 }

@@ -1,6 +1,8 @@
-//! PostgreSQL as a source and a destination of bulk syncs.
+//! PostgreSQL, and what speaks its protocol under another name, as a source and a destination
+//! of bulk syncs.
 
 mod changes;
+mod cloud_sql;
 mod config;
 mod connect;
 #[cfg(feature = "decoders")]
@@ -28,11 +30,40 @@ use tideway_core::{
 };
 
 use self::{
+    cloud_sql::CloudSql,
     config::{Config, DestinationOptions, SourceOptions},
     connect::Postgres,
 };
 
-static ABOUT: About = About {
+/// A name that a server goes by, with the form that belongs to it. Whatever the form, its
+/// settings come to be a [`Config`], and from there on there is no difference.
+pub struct Dialect {
+    about: &'static About,
+    forms: LazyLock<Forms>,
+    config: fn(&Value) -> Result<Config>,
+}
+
+pub static POSTGRESQL: Dialect = Dialect {
+    about: &ABOUT,
+    forms: LazyLock::new(|| forms(Form::of::<Config>())),
+    config: form::parse,
+};
+
+pub static GOOGLE_CLOUD_SQL: Dialect = Dialect {
+    about: &About {
+        id: "googlecloudsql",
+        name: "Google Cloud PostgreSQL",
+        logo: "googlecloudsql.svg",
+        env_config: || json!({}),
+        initial_configuration: || json!({"connection_name": "10.0.0.3:5432", "username": "postgres"}),
+        schemes: &[],
+        ..ABOUT
+    },
+    forms: LazyLock::new(|| forms(Form::of::<CloudSql>())),
+    config: |configuration| form::parse::<CloudSql>(configuration)?.config(),
+};
+
+const ABOUT: About = About {
     id: "postgresql",
     name: "PostgreSQL",
     logo: "postgresql.svg",
@@ -55,26 +86,26 @@ static ABOUT: About = About {
     schemes: &["postgresql", "postgres"],
 };
 
-static FORMS: LazyLock<Forms> = LazyLock::new(|| Forms {
-    connection: Form::of::<Config>(),
-    source: Form::of::<SourceOptions>(),
-    destination: Form::of::<DestinationOptions>(),
-});
-
-pub struct PostgresConnector;
+fn forms(connection: Form) -> Forms {
+    Forms {
+        connection,
+        source: Form::of::<SourceOptions>(),
+        destination: Form::of::<DestinationOptions>(),
+    }
+}
 
 #[async_trait]
-impl Connector for PostgresConnector {
+impl Connector for Dialect {
     fn about(&self) -> &'static About {
-        &ABOUT
+        self.about
     }
 
     fn forms(&self) -> &Forms {
-        &FORMS
+        &self.forms
     }
 
     async fn connect(&self, configuration: &Value, cx: &ConnectCx) -> Result<Arc<dyn Connection>> {
-        let config: Config = form::parse(configuration)?;
+        let config = (self.config)(configuration)?;
         Ok(Arc::new(Postgres::open(config, cx).await?))
     }
 
@@ -88,6 +119,6 @@ impl Connector for PostgresConnector {
         configuration: &Value,
         cx: &ConnectCx,
     ) -> Result<Vec<Choice>> {
-        discover::choices(field, configuration, cx).await
+        discover::choices(field, self.config, configuration, cx).await
     }
 }

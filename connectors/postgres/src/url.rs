@@ -5,9 +5,8 @@ use std::{fs, net::IpAddr};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use tideway_core::{Error, Result, connector::Endpoint};
+use tideway_network::tls::SslMode;
 use url::Url;
-
-use crate::config::SslMode;
 
 /// Reads `postgresql://user:password@host:port/database?sslmode=…`. Understood besides:
 /// `sslrootcert`, `sslcert`, `sslkey` (paths of files), `ssh=user@host:port` with `ssh_key` (a

@@ -328,7 +328,7 @@ async fn a_slot_that_lost_its_log_is_made_anew_and_lag_warned_of_it() {
     ] {
         client.batch_execute(sql).await.unwrap();
     }
-    let connection = tideway_postgres::PostgresConnector
+    let connection = tideway_postgres::POSTGRESQL
         .connect(&settings, &ConnectCx::default())
         .await
         .unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tideway_core::{Connector, Error, Kind, connector::ConnectCx};
-use tideway_postgres::PostgresConnector;
+use tideway_postgres::POSTGRESQL;
 
 use crate::read_rig::*;
 
@@ -233,7 +233,7 @@ async fn lists_of_databases_and_publications_are_offered() {
     rig.run("CREATE PUBLICATION changes FOR ALL TABLES").await;
     let database = rig.url.path().trim_start_matches('/').to_owned();
     let choices = async |field: &str, settings: Value| {
-        PostgresConnector
+        POSTGRESQL
             .choices(field, &settings, &ConnectCx::default())
             .await
     };

@@ -10,7 +10,7 @@ use tideway_core::{
     connector::ConnectCx,
     source::{Read, Scan, Scope, Snapshot, Source, Tracking},
 };
-use tideway_postgres::PostgresConnector;
+use tideway_postgres::POSTGRESQL;
 
 pub use crate::write_rig::Rig;
 
@@ -74,7 +74,7 @@ impl Rig {
     }
 
     pub async fn connect(&self, changes: Value) -> Result<Arc<dyn Connection>, Error> {
-        PostgresConnector
+        POSTGRESQL
             .connect(&self.settings(changes), &ConnectCx::default())
             .await
     }

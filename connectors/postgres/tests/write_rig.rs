@@ -10,7 +10,7 @@ use tideway_core::{
     destination::{Deletes, Disposition, Lane, Load, Outcome, TableLoad, TargetTable, Write},
     schema::arrow_schema,
 };
-use tideway_postgres::PostgresConnector;
+use tideway_postgres::POSTGRESQL;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use url::Url;
 
@@ -173,7 +173,7 @@ pub async fn connect(url: &Url) -> Arc<dyn Connection> {
         "password": url.password(),
         "sslmode": "disable",
     });
-    let connected = PostgresConnector
+    let connected = POSTGRESQL
         .connect(&configuration, &ConnectCx::default())
         .await;
     connected.unwrap()

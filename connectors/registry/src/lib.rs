@@ -5,17 +5,21 @@ pub mod settings;
 use tideway_core::{Connector, Error, Result, connector::Endpoint};
 use url::Url;
 
+static ALL: [&dyn Connector; 9] = [
+    &tideway_files::CsvConnector,
+    &tideway_adbc::DuckDbConnector,
+    &tideway_files::FilesConnector,
+    &tideway_mysql::GOOGLE_CLOUD_MYSQL,
+    &tideway_postgres::GOOGLE_CLOUD_SQL,
+    &tideway_mysql::MYSQL,
+    &tideway_postgres::POSTGRESQL,
+    &tideway_files::S3Connector,
+    &tideway_sqlite::Sqlite,
+];
+
 /// Every kind of system this build can connect to, sorted by id.
 pub fn all() -> &'static [&'static dyn Connector] {
-    &[
-        &tideway_files::CsvConnector,
-        &tideway_adbc::DuckDbConnector,
-        &tideway_files::FilesConnector,
-        &tideway_mysql::MySqlConnector,
-        &tideway_postgres::PostgresConnector,
-        &tideway_files::S3Connector,
-        &tideway_sqlite::Sqlite,
-    ]
+    &ALL
 }
 
 pub fn find(id: &str) -> Option<&'static dyn Connector> {

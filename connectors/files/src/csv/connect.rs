@@ -84,7 +84,7 @@ impl Remote {
         let redirects = Redirects::Show;
         let settings = Client::builder().read_timeout(SILENCE);
         Ok(Remote {
-            client: http::client(&outbound, redirects, CONNECT_TIME, settings)?,
+            client: http::client(outbound.clone(), redirects, CONNECT_TIME, settings)?,
             url,
             config,
             outbound,

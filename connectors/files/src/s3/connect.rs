@@ -125,7 +125,12 @@ impl HttpConnector for Judged {
             .http1_only()
             // Sizes have to be those of what is stored.
             .no_gzip();
-        let client = http::client(&self.outbound, Redirects::Follow, CONNECT_TIME, settings);
+        let client = http::client(
+            self.outbound.clone(),
+            Redirects::Follow,
+            CONNECT_TIME,
+            settings,
+        );
         let client = client.map_err(|error| object_store::Error::Generic {
             store: "S3",
             source: Box::new(error),

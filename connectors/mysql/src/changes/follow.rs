@@ -502,7 +502,7 @@ async fn read(mut session: Session, send: mpsc::Sender<Result<Vec<u8>>>) {
         let event = match session.event().await {
             Ok(Some(event)) => Ok(event.to_vec()),
             Ok(None) => Err(ended()),
-            Err(error) => Err(explained(error)),
+            Err(error) => Err(explained(session.account_field, error)),
         };
         let over = event.is_err();
         if send.send(event).await.is_err() || over {
@@ -511,10 +511,10 @@ async fn read(mut session: Session, send: mpsc::Sender<Result<Vec<u8>>>) {
     }
 }
 
-fn explained(error: Error) -> Error {
+fn explained(account_field: &str, error: Error) -> Error {
     match error.kind {
         Kind::Permission => error
-            .field("account")
+            .field(account_field)
             .hint("GRANT REPLICATION SLAVE ON *.* to the account of this connection"),
         Kind::Drift => error.hint(
             "the log was purged or begun anew: the tables are read anew; keep it longer (binlog_expire_logs_seconds)",

@@ -143,10 +143,11 @@ impl Variables {
 
 /// The files of the log, the oldest first, with their sizes in bytes.
 pub async fn files(session: &mut Session) -> Result<Vec<Place>> {
+    let account_field = session.account_field;
     let rows = session.rows("SHOW BINARY LOGS").await.map_err(|error| {
         // No log at all.
         match error.kind {
-            Kind::Permission => may_look(error),
+            Kind::Permission => may_look(account_field, error),
             _ => error.while_("looking at the binary log"),
         }
     })?;
@@ -188,8 +189,9 @@ impl End {
             true => "SHOW BINARY LOG STATUS",
             false => "SHOW MASTER STATUS",
         };
+        let account_field = session.account_field;
         let rows = session.rows(sql).await.map_err(|error| match error.kind {
-            Kind::Permission => may_look(error),
+            Kind::Permission => may_look(account_field, error),
             _ => error,
         })?;
         let row = rows.first().ok_or_else(|| {
@@ -227,8 +229,8 @@ impl End {
     }
 }
 
-fn may_look(error: Error) -> Error {
-    error.field("account").hint(
+fn may_look(account_field: &str, error: Error) -> Error {
+    error.field(account_field).hint(
         "GRANT REPLICATION CLIENT, REPLICATION SLAVE ON *.* to the account of this connection",
     )
 }

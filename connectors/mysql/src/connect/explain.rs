@@ -2,12 +2,11 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
-use tideway_network::of_network;
+use tideway_network::{of_network, tls::Handshake};
 
-use super::{WORDS, packets::Fields};
-use crate::config::{Config, SslMode};
+use super::packets::Fields;
+use crate::config::Config;
 
 /// An error as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,45 +151,49 @@ fn without_values(message: &str) -> String {
 
 /// An error that the server reports while we sign in, which can be blamed on a setting.
 pub fn of_sign_in(config: &Config, error: &ServerError) -> Error {
-    let (address, message) = (config.address(), &error.message);
+    let (address, message, names) = (config.address(), &error.message, config.names);
     let certificate = config.client_certificate.is_none() && config.passwd.is_empty();
     match error.code {
         1045 | 1698 if certificate => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
+            .field(names.passwd)
             .hint("give the account's password; an account that asks for a certificate needs client_certificate"),
         1045 | 1698 => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
-            .hint("check account and passwd, and whether the account asks for TLS"),
+            .field(names.passwd)
+            .hint(format!(
+                "check {} and {}, and whether the account asks for TLS",
+                names.account, names.passwd
+            )),
         1044 => Error::permission(format!("{address}: {message}"))
-            .field("dbname")
+            .field(names.dbname)
             .hint("GRANT the account rights on the database"),
         1049 => Error::missing(format!("{address}: {message}"))
-            .field("dbname")
+            .field(names.dbname)
             .hint("check the name of the database; capitals count"),
         1130 => Error::auth(format!("{address}: {message}"))
-            .field("hostname")
+            .field(names.network.host)
             .hint("create the account for this machine's address ('user'@'%'), or let it in at the server"),
         1129 => Error::unavailable(format!("{address}: {message}"))
-            .field("hostname")
+            .field(names.network.host)
             .hint("run FLUSH HOSTS at the server, or raise max_connect_errors"),
-        1251 | 2059 => Error::auth(format!("{address}: {message}")).field("account"),
+        1251 | 2059 => Error::auth(format!("{address}: {message}")).field(names.account),
         3118 | 4151 => Error::auth(format!("{address}: {message}"))
-            .field("account")
+            .field(names.account)
             .hint("ALTER USER … ACCOUNT UNLOCK"),
         1820 | 1862 => Error::auth(format!("{address}: {message}"))
-            .field("passwd")
+            .field(names.passwd)
             .hint("the password has expired: ALTER USER … IDENTIFIED BY …"),
         3159 => Error::config(format!("{address}: {message}"))
-            .field("ssl")
-            .hint("switch ssl on: the server speaks TLS alone"),
+            .field(names.ssl)
+            .hint("switch TLS on: the server speaks nothing else"),
         _ => of_server(error).while_(address),
     }
 }
 
-pub fn not_mysql(address: &str) -> Error {
+pub fn not_mysql(config: &Config) -> Error {
+    let (address, network) = (config.address(), config.names.network);
     Error::config(format!("what answers at {address} is not a MySQL server"))
-        .field("port")
-        .hint("check hostname and port")
+        .field(network.port)
+        .hint(format!("check {}", network.place()))
 }
 
 /// A failure of the TLS handshake.
@@ -200,49 +203,21 @@ pub fn of_handshake(config: &Config, error: io::Error) -> Error {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
-        return of_network(WORDS, &address, &error);
+        return of_network(config.names.network, &address, &error);
     };
-    let stricter = matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull);
-    match tls {
-        rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
-            Error::config(format!(
-                "the certificate of {address} is not made out to {}",
-                config.hostname
-            ))
-            .field("sslmode")
-            .hint("use the host name that the certificate names, or choose sslmode verify-ca")
-        }
-        rustls::Error::InvalidCertificate(reason) => {
-            let what = match reason {
-                CertificateError::UnknownIssuer => {
-                    "comes from an authority that is not trusted".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "has expired".to_owned()
-                }
-                other => format!("is not accepted: {other}"),
-            };
-            Error::config(format!("the certificate of {address} {what}"))
-                .field(if stricter { "sslmode" } else { "ca_cert" })
-                .hint("give the authority that signed it as ca_cert, or choose sslmode require")
-        }
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked,
-        ) => Error::auth(format!(
-            "{address} does not accept the client certificate: {tls}"
-        ))
-        .field("client_certificate")
-        .hint("give a certificate signed by the authority that the server trusts (ssl_ca)"),
-        other => Error::config(format!("TLS with {address} failed: {other}"))
-            .field("ssl")
-            .hint("check which TLS versions the server offers (tls_version)"),
-    }
-    .because(error)
+    let handshake = Handshake {
+        host: &config.hostname,
+        address: &address,
+        scrutiny: if config.sslmode().verifies() {
+            "sslmode"
+        } else {
+            "ca_cert"
+        },
+        switch: config.names.ssl,
+        authorities: "ssl_ca",
+        versions: "tls_version",
+    };
+    handshake.failed(tls).because(error)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     explain::{ServerError, of_server, server_error},
     packets::{Fields, Packets, damaged},
 };
+use crate::config::Names;
 
 const COM_QUERY: u8 = 0x03;
 const COM_BINLOG_DUMP: u8 = 0x12;
@@ -44,6 +45,8 @@ pub struct Session {
     pub most_bytes: usize,
     /// The server takes `LOAD DATA LOCAL`.
     pub takes_files: bool,
+    /// What the connection's form calls its account.
+    pub account_field: &'static str,
     /// An answer has not been read to its end.
     busy: bool,
 }
@@ -76,6 +79,7 @@ impl Session {
             server,
             most_bytes: 1 << 20,
             takes_files: false,
+            account_field: Names::default().account,
             busy: false,
         }
     }

@@ -14,7 +14,7 @@ use super::{
     public_key::{Unsealed, seal},
     session::{Flavor, ServerInfo, Session},
 };
-use crate::config::{Config, SslMode};
+use crate::config::Config;
 
 /// What both sides can do; the names are the protocol's.
 mod capability {
@@ -66,7 +66,7 @@ pub async fn introduce(
         Ok(payload) if payload.first() == Some(&0xff) => {
             return Err(of_sign_in(config, &server_error(payload)));
         }
-        Ok(payload) => greeting(payload).map_err(|_| not_mysql(&config.address()))?,
+        Ok(payload) => greeting(payload).map_err(|_| not_mysql(config))?,
         Err(error) => return Err(hung_up(config, error)),
     };
     let common = capabilities(config, &greeting);
@@ -74,8 +74,8 @@ pub async fn introduce(
         if greeting.capabilities & capability::SSL == 0 {
             return Err(
                 Error::config(format!("{} does not offer TLS", config.address()))
-                    .field("ssl")
-                    .hint("switch ssl off, or give the server a certificate (ssl_cert, ssl_key)"),
+                    .field(config.names.ssl)
+                    .hint("switch TLS off, or give the server a certificate (ssl_cert, ssl_key)"),
             );
         }
         packets.send(&opening(common | capability::SSL)).await?;
@@ -107,7 +107,9 @@ pub async fn introduce(
         nonce: greeting.nonce,
     };
     exchange.carry_through(&mut packets).await?;
-    Ok(Session::new(packets, greeting.server))
+    let mut session = Session::new(packets, greeting.server);
+    session.account_field = config.names.account;
+    Ok(session)
 }
 
 fn capabilities(config: &Config, greeting: &Greeting) -> u32 {
@@ -208,7 +210,7 @@ async fn encrypt(config: &Config, packets: Packets, tls: &TlsConnector) -> Resul
             "{} is no name that a certificate can be made out to",
             config.hostname
         ))
-        .field("hostname")
+        .field(config.names.network.host)
     })?;
     packets
         .encrypt(|plain| tls.connect(name, plain))
@@ -241,11 +243,7 @@ fn proof(config: &Config, plugin: &str, nonce: &[u8], encrypted: bool) -> Option
         // The number asks for the server's public key.
         "sha256_password" => Some(vec![1]),
         // Whoever is at the other end will know the password, so it must be the server.
-        "mysql_clear_password"
-            if matches!(config.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull) =>
-        {
-            Some(clear)
-        }
+        "mysql_clear_password" if config.sslmode().verifies() => Some(clear),
         _ => None,
     }
 }
@@ -269,7 +267,7 @@ impl Exchange<'_> {
                 Some(0xff) => return Err(of_sign_in(self.config, &server_error(payload))),
                 Some(0xfe) => self.switch(payload)?,
                 Some(0x01) => self.more(payload.get(1..).unwrap_or_default())?,
-                _ => return Err(not_mysql(&self.config.address())),
+                _ => return Err(not_mysql(self.config)),
             };
             if let Some(answer) = answer {
                 packets.send(&answer).await?;
@@ -297,7 +295,7 @@ impl Exchange<'_> {
                 self.config.address(),
                 self.plugin
             ))
-            .field("account")
+            .field(self.config.names.account)
             .hint("use an account with caching_sha2_password or mysql_native_password")),
         }
     }
@@ -322,8 +320,8 @@ impl Exchange<'_> {
                         "the password is too long for the key of {}",
                         self.config.address()
                     ))
-                    .field("passwd")
-                    .hint("use TLS (ssl), or a shorter password")),
+                    .field(self.config.names.passwd)
+                    .hint("use TLS, or a shorter password")),
                 }
             }
             _ => Err(damaged()),
@@ -333,7 +331,7 @@ impl Exchange<'_> {
 
 fn hung_up(config: &Config, error: Error) -> Error {
     Error::unavailable(format!("{} hung up during sign-in", config.address()))
-        .field("port")
+        .field(config.names.network.port)
         .hint("check that a MySQL server listens there, and look into its log")
         .because(error)
 }

@@ -123,7 +123,6 @@ impl End {
         let row = session.query_one(NOW, &[]).await.map_err(explain)?;
         if row.try_get(0).map_err(explain)? {
             return Err(Error::unsupported("the server is a standby")
-                .field("host")
                 .hint("change detection reads from the primary: connect to it"));
         }
         let (lsn, file): (&str, &str) = (

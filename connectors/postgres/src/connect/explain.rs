@@ -2,13 +2,14 @@
 
 use std::{error::Error as _, io};
 
-use rustls::{AlertDescription, CertificateError};
 use tideway_core::{Error, Kind};
-use tideway_network::of_network;
+use tideway_network::{
+    of_network,
+    tls::{Handshake, SslMode},
+};
 use tokio_postgres::error::DbError;
 
-use super::WORDS;
-use crate::config::{Config, SslMode};
+use crate::config::Config;
 
 /// An error of an open session.
 pub fn explain(error: tokio_postgres::Error) -> Error {
@@ -39,7 +40,7 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
         return of_tls(config, tls).because(error);
     }
     if let Some(io) = cause::<io::Error>(&error) {
-        return of_network(WORDS, &address, io).because(error);
+        return of_network(config.words, &address, io).because(error);
     }
     let source = error
         .source()
@@ -57,13 +58,13 @@ pub fn sign_in(config: &Config, error: tokio_postgres::Error) -> Error {
         .field("password")
         .hint("use a role with a password (scram-sha-256 or md5), or a client certificate"),
         "connection closed" => Error::unavailable(format!("{address} hung up during sign-in"))
-            .field("port")
+            .field(config.words.port)
             .hint("check that a PostgreSQL server listens there, and look into its log"),
         _ => Error::config(format!(
             "what answers at {address} is not a PostgreSQL server"
         ))
-        .field("port")
-        .hint("check host and port"),
+        .field(config.words.port)
+        .hint(format!("check {}", config.words.place())),
     }
     .because(error)
 }
@@ -87,46 +88,15 @@ fn cause<T: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Optio
 }
 
 fn of_tls(config: &Config, error: &rustls::Error) -> Error {
-    let address = config.address();
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::NotValidForName) => {
-            Error::config(format!(
-                "the certificate of {address} is not made out to {}",
-                config.host
-            ))
-            .field("sslmode")
-            .hint("use the host name that the certificate names, or choose sslmode verify-ca")
-        }
-        rustls::Error::InvalidCertificate(reason) => {
-            let what = match reason {
-                CertificateError::UnknownIssuer => {
-                    "comes from an authority that is not trusted".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "has expired".to_owned()
-                }
-                other => format!("is not accepted: {other}"),
-            };
-            Error::config(format!("the certificate of {address} {what}"))
-                .field("sslmode")
-                .hint("give the authority that signed it as ca_cert, or choose sslmode require")
-        }
-        rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnknownCA
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked,
-        ) => Error::auth(format!(
-            "{address} does not accept the client certificate: {error}"
-        ))
-        .field("client_certificate")
-        .hint("give a certificate signed by the authority that the server trusts (ssl_ca_file)"),
-        other => Error::config(format!("TLS with {address} failed: {other}"))
-            .field("sslmode")
-            .hint("check which TLS versions the server offers (ssl_min_protocol_version)"),
-    }
+    let handshake = Handshake {
+        host: &config.host,
+        address: &config.address(),
+        scrutiny: "sslmode",
+        switch: "sslmode",
+        authorities: "ssl_ca_file",
+        versions: "ssl_min_protocol_version",
+    };
+    handshake.failed(error)
 }
 
 fn of_sign_in(config: &Config, db: &DbError) -> Error {

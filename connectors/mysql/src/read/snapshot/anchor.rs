@@ -113,7 +113,7 @@ async fn lock_tables(holder: &mut Session, tables: &[TableId]) -> Result<()> {
             Kind::Permission => {
                 return Err(error
                     .while_("locking the tables for an instant")
-                    .field("account")
+                    .field(holder.account_field)
                     .hint("GRANT RELOAD ON *.*, or LOCK TABLES on the databases, to the account of this connection"));
             }
             _ => return Err(error.while_("locking the tables for an instant")),
