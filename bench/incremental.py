@@ -101,7 +101,7 @@ def main():
         postgres("start", work, "on")
         for name in ("src", "dst"):
             query(f"create database {name}")
-        query(f"create table bench ({MIXED}, changed_at timestamptz not null default now())", "src")
+        query(f"create table bench ({MIXED}, changed_at timestamptz not null default clock_timestamp())", "src")
         query(f"insert into bench {MIXED_ROWS.format(rows=rows)}", "src")
         query("create index on bench (changed_at)", "src")
         query("vacuum analyze bench", "src")
