@@ -2,11 +2,12 @@
 
     scripts/test.sh python -m guards [--only 5] [--check]
 
-Works on a copy of the last commit, with build output of its own. `--check` only looks whether
+Works on a copy of the tree, with build output of its own. `--check` only looks whether
 every guard is still where the list says."""
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,12 +41,18 @@ def run(*command, **options):
 
 
 def copy():
-    """The last commit, in a folder that keeps its name, so that builds are not begun anew."""
-    run("git", "-C", ROOT, "worktree", "prune")
-    if not TREE.exists():
-        run("git", "-C", ROOT, "worktree", "add", "--detach", TREE, "HEAD", check=True)
-    commit = run("git", "-C", ROOT, "rev-parse", "HEAD").stdout.strip()
-    run("git", "-C", TREE, "checkout", "--force", "--detach", commit, check=True)
+    """Makes the copy like the tree. Files that are alike keep their times, so that a build begins
+    where the last one ended; all others get new ones, so that no mutant is taken for the program."""
+    files = {Path(name) for name in run("git", "-C", ROOT, "ls-files", check=True).stdout.splitlines()}
+    for there in TREE.rglob("*"):
+        if there.is_file() and there.relative_to(TREE) not in files:
+            there.unlink()
+    for name in files:
+        here, there = (ROOT / name).read_bytes(), TREE / name
+        if not there.exists() or there.read_bytes() != here:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(here)
+            shutil.copymode(ROOT / name, there)
 
 
 def tested(guard):
@@ -64,13 +71,13 @@ def tested(guard):
 
 def taken_away(guard):
     """What is wrong with the guard, if anything."""
-    for file, find, replace in changes(guard):
-        path = TREE / file
-        path.write_text(path.read_text().replace(find, replace))
     try:
+        for file, find, replace in changes(guard):
+            path = TREE / file
+            path.write_text(path.read_text().replace(find, replace))
         ran, passed, output = tested(guard)
     finally:
-        run("git", "-C", TREE, "checkout", "--force", "--", ".", check=True)
+        copy()
     if not ran:
         return "does not build, or no such test:\n" + "\n".join(output.splitlines()[-30:])
     # A test that hangs or is killed proves nothing.
