@@ -262,3 +262,24 @@ async fn empty_parts_and_empty_loads_change_nothing() {
     assert_eq!(table.finish().await.unwrap(), did(0, 0, 0, 0));
     assert_eq!(rig.rows(ALL).await.len(), 3);
 }
+
+/// Arrays of a table's rows are of a type that has its name with a `_` before it.
+#[tokio::test]
+async fn a_name_that_another_session_takes_at_the_same_moment_is_no_fault_of_the_data() {
+    let rig = Rig::new().await;
+    rig.run("CREATE SCHEMA IF NOT EXISTS shop").await;
+    let mut load = load(HARDLY);
+    load.target.name = "_taken".to_owned();
+    let table: Arc<dyn TableLoad> = rig.begin(load).await.into();
+    let parts = [("1", vec![put(Op::Insert, 1, "a", "x")])];
+    stage(table.as_ref(), &parts).await;
+    rig.run("BEGIN; CREATE TABLE shop.taken (id int)").await;
+    let finishing = tokio::spawn({
+        let table = table.clone();
+        async move { table.finish().await.unwrap_err().kind }
+    });
+    until_stuck(&rig, "1").await;
+    rig.run("COMMIT").await;
+    assert_eq!(finishing.await.unwrap(), Kind::Unavailable);
+    assert_eq!(table.finish().await.unwrap().inserted, 1);
+}

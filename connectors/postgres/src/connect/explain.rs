@@ -7,7 +7,7 @@ use tideway_network::{
     of_network,
     tls::{Handshake, SslMode},
 };
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::config::Config;
 
@@ -139,6 +139,10 @@ fn of_sign_in(config: &Config, db: &DbError) -> Error {
 
 /// An error that the server reports, by its SQLSTATE.
 fn of_server(db: &DbError) -> Error {
+    // Two sessions made something of one name: a table and the type of another's rows.
+    if db.code() == &SqlState::UNIQUE_VIOLATION && db.schema() == Some("pg_catalog") {
+        return Error::unavailable("another session has just made something of the same name");
+    }
     of_sqlstate(db.code().code(), db.message())
 }
 
