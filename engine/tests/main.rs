@@ -122,6 +122,20 @@ async fn tables_arrive_whole_in_every_mode() {
 }
 
 #[tokio::test]
+async fn a_panicking_table_fails_alone() {
+    let mut bench = Bench::new(Replay::Snapshot);
+    bench.source.put("good", rows(30));
+    bench.source.put("bad", rows(30));
+    bench.source.panics = Some("bad");
+    let spec = bench.spec("e1", WriteMode::Replicate, &["bad", "good"]);
+    let report = bench.run(spec).await;
+    assert_eq!(bench.destination.rows("good"), as_read(&rows(30)));
+    let error = report.tables[0].result.as_ref().unwrap_err();
+    assert_eq!(error.kind, Kind::Bug);
+    assert!(report.tables[1].result.is_ok());
+}
+
+#[tokio::test]
 async fn a_failing_table_fails_alone_and_leaves_no_staging() {
     let bench = Bench::new(Replay::Snapshot);
     bench.source.put("good", rows(30));

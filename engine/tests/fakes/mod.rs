@@ -38,6 +38,8 @@ pub struct FakeSource {
     pub tables: Arc<Mutex<BTreeMap<String, Vec<Row>>>>,
     /// Reads of this table fail until the counter is used up.
     pub fails: Arc<Mutex<BTreeMap<String, (Error, AtomicU32)>>>,
+    /// The planning of this table panics.
+    pub panics: Option<&'static str>,
     /// What rows can be had as besides batches.
     pub formats: Vec<Format>,
     /// What happened, where the source has a change stream.
@@ -67,6 +69,7 @@ impl FakeSource {
         FakeSource {
             tables: Arc::default(),
             fails: Arc::default(),
+            panics: None,
             formats: Vec::new(),
             log: None,
             capabilities: capabilities(replay),
@@ -95,6 +98,8 @@ impl FakeSource {
     }
 
     fn failure(&self, what: &str) -> Option<Error> {
+        let panics = self.panics.map(planning);
+        assert_ne!(panics.as_deref(), Some(what), "as it was told to");
         let fails = self.fails.lock().unwrap();
         let (error, left) = fails.get(what)?;
         (left.load(SeqCst) > 0).then(|| {
