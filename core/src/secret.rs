@@ -56,3 +56,20 @@ impl schemars::JsonSchema for Secret {
         schemars::json_schema!({ "type": "string" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_show_when_it_is_printed() {
+        #[derive(Debug)]
+        #[allow(dead_code)] // read by Debug, which is what is looked at
+        struct Settings {
+            password: Option<Secret>,
+        }
+        let password = Some(Secret::new("s3cret"));
+        let shown = format!("{:?}", Settings { password });
+        assert_eq!(shown, "Settings { password: Some(***) }");
+    }
+}

@@ -311,3 +311,22 @@ impl TableFlow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_much_is_in_flight_at_once_and_what_is_larger_passes_alone() {
+        let memory = Memory::new(10 * UNIT);
+        let first = memory.admit(8 * UNIT).await.unwrap();
+        assert!(memory.try_admit(3 * UNIT).is_none());
+        let second = memory.try_admit(2 * UNIT).unwrap();
+        assert!(memory.try_admit(1).is_none());
+        drop((first, second));
+        let huge = memory.admit(1000 * UNIT).await.unwrap();
+        assert!(memory.try_admit(1).is_none());
+        drop(huge);
+        assert!(memory.try_admit(10 * UNIT).is_some());
+    }
+}

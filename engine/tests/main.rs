@@ -4,6 +4,7 @@ mod fakes;
 mod fenced;
 mod stream_failures;
 mod streams;
+mod told;
 mod verified;
 
 use std::{

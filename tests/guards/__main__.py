@@ -43,7 +43,7 @@ def run(*command, **options):
 def copy():
     """Makes the copy like the tree. Files that are alike keep their times, so that a build begins
     where the last one ended; all others get new ones, so that no mutant is taken for the program."""
-    files = {Path(name) for name in run("git", "-C", ROOT, "ls-files", check=True).stdout.splitlines()}
+    files = {Path(name) for name in run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", check=True).stdout.splitlines()}
     for there in TREE.rglob("*"):
         if there.is_file() and there.relative_to(TREE) not in files:
             there.unlink()

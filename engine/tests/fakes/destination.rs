@@ -12,8 +12,8 @@ use std::{
 use arrow_array::{Array, cast::AsArray, types::Int64Type};
 use async_trait::async_trait;
 use tideway_core::{
-    Batch, Capabilities, CheckReport, Column, Connection, Error, LogicalType, Op, Ops, Payload,
-    Result, Roles,
+    Batch, Capabilities, CheckReport, Column, Connection, Error, LogicalType, Note, Op, Ops,
+    Payload, Result, Roles,
     capability::Replay,
     destination::{
         Accepted, Deletes, Destination, Durable, Lane, Load, Outcome, ReadBack, SchemaChange,
@@ -69,6 +69,8 @@ pub struct FakeDestination {
     pub takes: Option<Format>,
     /// Rows that came so.
     pub passed: Arc<AtomicU64>,
+    /// What it did to the values of each batch.
+    pub notes: Vec<Note>,
     /// Set once a part has been committed.
     pub committed: Arc<AtomicBool>,
     /// Rows that a part says to have lost, once it is committed.
@@ -89,6 +91,7 @@ impl FakeDestination {
             slow: None,
             takes: None,
             passed: Arc::default(),
+            notes: Vec::new(),
             committed: Arc::default(),
             loses: 0,
             spoils: None,
@@ -442,7 +445,9 @@ impl Lane for FakeLane {
             }
             self.rows.push(StagedRow { op, cells });
         }
-        Ok(Accepted::default())
+        Ok(Accepted {
+            notes: self.destination.notes.clone(),
+        })
     }
 
     async fn write_payload(&mut self, payload: Payload) -> Result<Accepted> {
