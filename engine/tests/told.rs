@@ -45,13 +45,13 @@ async fn what_was_done_to_values_is_told_with_column_and_count() {
         what: "infinity stored as null".into(),
         rows: 2,
     };
-    let line = json!({"column": "v", "what": "infinity stored as null", "rows": 2});
+    let lines = [json!({"column": "v", "what": "infinity stored as null", "rows": 2})];
 
     let mut scanned = Bench::new(Replay::Snapshot);
     scanned.destination.notes = vec![note.clone()];
     scanned.source.put("a", rows(1));
     let spec_of_scan = scanned.spec("e1", WriteMode::Replicate, &["a"]);
-    assert_eq!(told(&scanned, spec_of_scan).await, [line.clone()]);
+    assert_eq!(told(&scanned, spec_of_scan).await, lines);
 
     let mut streamed = bench();
     streamed.source.put("a", rows(1));
@@ -62,5 +62,5 @@ async fn what_was_done_to_values_is_told_with_column_and_count() {
     );
     streamed.destination.notes = vec![note];
     streamed.source.commit(&[("a", put([0, 1, 100]))]);
-    assert_eq!(told(&streamed, spec(&streamed, "e2", &["a"])).await, [line]);
+    assert_eq!(told(&streamed, spec(&streamed, "e2", &["a"])).await, lines);
 }
