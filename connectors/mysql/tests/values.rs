@@ -21,6 +21,7 @@ on_both!(
     zero_dates_are_null_and_told,
     every_type_comes_back_as_it_was_written,
     what_the_server_cannot_hold_is_null_and_told,
+    rows_larger_than_a_packet_go_by_files_and_are_refused_as_statements,
 );
 
 /// A column's definition, its logical type, and values as they are inserted and read.
@@ -474,4 +475,38 @@ async fn what_the_server_cannot_hold_is_null_and_told(server: Server) {
         ["1|null|null|null", "2|null|null|1970-01-01 00:00:00.000000"]
     );
     rig.drop().await;
+}
+
+async fn rows_larger_than_a_packet_go_by_files_and_are_refused_as_statements(server: Server) {
+    for by_files in [true, false] {
+        let rig = Rig::with(server, serde_json::json!({"local_infile": by_files})).await;
+        let most: usize = rig.rows("SELECT @@max_allowed_packet").await[0]
+            .parse()
+            .unwrap();
+        let columns = vec![
+            Column {
+                nullable: false,
+                ..Column::new("id", Int64)
+            },
+            Column::new("a", Text),
+            Column::new("b", Text),
+        ];
+        let load = load_of(SOFT, columns);
+        let large: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(most / 10 * 6)]));
+        let id = Arc::new(Int64Array::from(vec![1]));
+        let rows = batch(&load, vec![id, large.clone(), large]);
+        let table = rig.begin(load).await;
+        let landed = land(table.as_ref(), "1", rows).await;
+        if by_files {
+            landed.unwrap();
+            assert_eq!(table.finish().await.unwrap().inserted, 1);
+            let lengths = rig.rows("SELECT LENGTH(a) + LENGTH(b) FROM people").await;
+            assert_eq!(lengths, [(most / 10 * 12).to_string()]);
+        } else {
+            let error = landed.unwrap_err();
+            assert_eq!(error.kind, tideway_core::Kind::Data);
+            assert!(error.advice().contains("max_allowed_packet"), "{error:?}");
+        }
+        rig.drop().await;
+    }
 }

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::config::Names;
 
+/// The pieces in which a file goes, at most.
+const FILE_PACKET: usize = 1 << 20;
+
 const COM_QUERY: u8 = 0x03;
 const COM_BINLOG_DUMP: u8 = 0x12;
 const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
@@ -288,10 +291,11 @@ impl Session {
 
     /// A piece of the file; an empty one would end it.
     pub async fn file(&mut self, piece: &[u8]) -> Result<()> {
-        if piece.is_empty() {
-            return Ok(());
+        // A row may be longer than what the server takes in one packet.
+        for packet in piece.chunks(FILE_PACKET.min(self.most_bytes / 2).max(1)) {
+            self.packets.feed(packet).await?;
         }
-        self.packets.feed(piece).await
+        Ok(())
     }
 
     /// The file has ended.

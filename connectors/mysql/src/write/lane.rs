@@ -207,6 +207,15 @@ impl MySqlLane {
         match self.style {
             Style::File => self.session.file(&self.buffer).await?,
             Style::Values => {
+                let (size, most) = (self.buffer.len(), self.session.most_bytes);
+                // The server would hang up instead of saying so.
+                if size >= most {
+                    return Err(Error::data(format!(
+                        "{}: a row takes {size} bytes in a statement, and the server takes {most}",
+                        self.place
+                    ))
+                    .hint("raise max_allowed_packet or switch local_infile on at the server, or leave large fields out"));
+                }
                 let done = self.session.run_bytes(&self.buffer).await;
                 done.map_err(|error| error.while_(&self.place))?;
             }
